@@ -1,0 +1,2 @@
+//! rmpopt
+fn main() {}
