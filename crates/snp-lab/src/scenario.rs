@@ -1,0 +1,576 @@
+//! What a run is asked to do, as plain data: integer nanoseconds, integer bytes, no text format.
+//!
+//! The command reads TOML, kernel logs and traces and fills these types; the engine runs them. A
+//! value that reaches the engine has already passed the reader's range checks ([`limits`]).
+
+use core::fmt;
+use core::str::FromStr;
+
+/// Simulated time since power-on, in nanoseconds.
+pub type Nanos = u64;
+
+/// One second of simulated time.
+pub const SECOND: Nanos = 1_000_000_000;
+
+/// One gibibyte: the size of an RMPOPT region.
+pub const GIB: u64 = 1 << 30;
+
+/// The ranges every reader holds its input to.
+pub mod limits {
+    use super::{GIB, Nanos, SECOND};
+
+    /// The most RAM of a host: 12 TiB.
+    pub const MEMORY_MAX: u64 = 12 * 1024 * GIB;
+    /// The least RAM of a host: 2 GiB, below which nothing is left beside firmware and the RMP.
+    pub const MEMORY_MIN: u64 = 2 * GIB;
+    /// The most sockets of a host.
+    pub const SOCKETS_MAX: u32 = 8;
+    /// The most physical cores of a host.
+    pub const CORES_MAX: u32 = 4096;
+    /// The most CPUs (hardware threads) of a host.
+    pub const CPUS_MAX: u32 = 2 * CORES_MAX;
+    /// The most NUMA nodes of a host.
+    pub const NODES_MAX: u32 = 64;
+    /// The most guests of a scenario, after `count` is written out.
+    pub const GUESTS_MAX: usize = 100_000;
+    /// The longest simulated time: ten years.
+    pub const TIME_MAX: Nanos = 3653 * 86_400 * SECOND;
+}
+
+/// Everything one run needs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Setup {
+    /// The host, its guests and what happens to them.
+    pub scenario: Scenario,
+    /// Where every random choice of the run starts.
+    pub seed: u64,
+    /// Who decides; what the command line asked for, else what the scenario says.
+    pub policy: PolicyName,
+    /// How the RMP is held.
+    pub fidelity: FidelityChoice,
+    /// Where to stop, if not where the scenario ends.
+    pub until: Option<Nanos>,
+    /// What was filled in from defaults because the input did not say, one sentence each.
+    pub assumed: Vec<String>,
+}
+
+/// How far a run has come, given to the caller now and then while it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Simulated time reached.
+    pub now: Nanos,
+    /// Simulated time at which the run ends.
+    pub until: Nanos,
+}
+
+/// Which policy decides what is optimised when.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum PolicyName {
+    /// The project's own: only regions whose pages became shared.
+    #[default]
+    Tracked,
+    /// Version 10 of the series on the kernel list: everything, 10 s after a guest's end.
+    V10,
+    /// RMPOPT is never set up.
+    Off,
+}
+
+impl PolicyName {
+    /// Every policy.
+    pub const ALL: [Self; 3] = [Self::Tracked, Self::V10, Self::Off];
+
+    /// The name as written on the command line, in scenarios and in reports.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tracked => "tracked",
+            Self::V10 => "v10",
+            Self::Off => "off",
+        }
+    }
+}
+
+/// How the RMP is to be held, as asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum FidelityChoice {
+    /// Every entry on hosts up to 64 GiB, blocks above.
+    #[default]
+    Auto,
+    /// Every 4 KiB entry.
+    Pages,
+    /// 2 MiB blocks, each with its count of assigned pages.
+    Extents,
+}
+
+impl FidelityChoice {
+    /// Every choice.
+    pub const ALL: [Self; 3] = [Self::Auto, Self::Pages, Self::Extents];
+
+    /// The name as written on the command line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Pages => "pages",
+            Self::Extents => "extents",
+        }
+    }
+}
+
+/// A host, its guests, what happens to them and who decides.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scenario {
+    /// Short name, shown in the report.
+    pub name: String,
+    /// One sentence on what it shows; may be empty.
+    pub description: String,
+    /// The machine.
+    pub host: HostSpec,
+    /// Its guests, in the order written; events name them by index.
+    pub guests: Vec<GuestSpec>,
+    /// What else happens, ordered by time (events of one time stay in the order written).
+    pub events: Vec<EventSpec>,
+    /// Settings of the policy.
+    pub policy: PolicySpec,
+    /// Where it ends; without it, some time after the last thing that happens.
+    pub until: Option<Nanos>,
+    /// Guests that come and go as a recorded trace says, beside `guests`.
+    pub trace: Option<TraceSpec>,
+}
+
+/// The machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostSpec {
+    /// CPUs and nodes.
+    pub topology: TopologySpec,
+    /// RAM.
+    pub memory: MemorySpec,
+    /// Form of the RMP.
+    pub rmp: RmpKind,
+}
+
+/// CPUs and nodes: a regular machine, or what a real one listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TopologySpec {
+    /// All sockets alike, CPUs numbered as Linux does on EPYC: first threads of all cores socket
+    /// by socket, then second threads.
+    Regular {
+        /// Sockets, at least 1.
+        sockets: u32,
+        /// Physical cores in each, at least 1.
+        cores_per_socket: u32,
+        /// Hardware threads per core, 1 or 2.
+        threads: u32,
+        /// NUMA nodes per socket: 1, 2 or 4.
+        nps: u32,
+    },
+    /// As listed by a real host.
+    Listed {
+        /// Every CPU, by ascending number.
+        cpus: Vec<CpuSpec>,
+        /// Every node, by ascending number; never empty.
+        nodes: Vec<NodeSpec>,
+    },
+}
+
+/// One CPU (hardware thread) of a listed topology.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuSpec {
+    /// Linux CPU number.
+    pub cpu: u32,
+    /// Physical core, unique over the whole host; threads of one core share it.
+    pub core: u32,
+    /// Socket.
+    pub socket: u32,
+    /// NUMA node (its number, not its index).
+    pub node: u32,
+}
+
+/// One NUMA node of a listed topology.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeSpec {
+    /// Linux node number.
+    pub node: u32,
+    /// Its RAM in bytes as listed, `None` where the input does not say. Nodes take RAM in
+    /// ascending address order; the last one takes what is left.
+    pub memory: Option<u64>,
+}
+
+/// RAM: an amount laid out like a real Venice host, or the ranges a real one listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MemorySpec {
+    /// So many bytes of RAM; the engine lays it out round the hole below 4 GiB and the one below
+    /// 1 TiB.
+    Bytes(u64),
+    /// Usable RAM as listed: ascending, not overlapping, never empty.
+    Ranges(Vec<ByteRange>),
+}
+
+/// Physical addresses `start..end`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ByteRange {
+    /// First byte.
+    pub start: u64,
+    /// One past the last byte.
+    pub end: u64,
+}
+
+impl ByteRange {
+    /// Bytes in it.
+    pub const fn len(self) -> u64 {
+        self.end.saturating_sub(self.start)
+    }
+
+    /// Whether it holds nothing.
+    pub const fn is_empty(self) -> bool {
+        self.end <= self.start
+    }
+}
+
+/// Form of the RMP; RMPOPT needs the segmented one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum RmpKind {
+    /// A table of segments, each near the memory it covers.
+    #[default]
+    Segmented,
+    /// One table.
+    Contiguous,
+}
+
+impl RmpKind {
+    /// Every form.
+    pub const ALL: [Self; 2] = [Self::Segmented, Self::Contiguous];
+
+    /// The name as written in scenarios.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Segmented => "segmented",
+            Self::Contiguous => "contiguous",
+        }
+    }
+}
+
+/// One guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuestSpec {
+    /// Unique in the scenario.
+    pub name: String,
+    /// SNP or not.
+    pub kind: GuestKind,
+    /// Its memory in bytes, a multiple of 4 KiB, not 0.
+    pub memory: u64,
+    /// How its memory lies in the host's.
+    pub placement: Placement,
+    /// When it is launched.
+    pub at: Nanos,
+    /// When it is shut down, after `at`; `None` is at the run's end.
+    pub until: Option<Nanos>,
+    /// CPUs it has, at least 1.
+    pub vcpus: u32,
+    /// Node number its memory and CPUs come from, if bound to one.
+    pub node: Option<u32>,
+    /// Bytes it touches (for an SNP guest: makes private), a multiple of 4 KiB up to `memory`.
+    pub touched: u64,
+    /// Bytes per second at which it touches its memory and gives it back; `None` is the engine's
+    /// default.
+    pub convert_rate: Option<u64>,
+}
+
+/// SNP guest or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum GuestKind {
+    /// Its private pages are assigned in the RMP.
+    Snp,
+    /// Its pages stay the hypervisor's.
+    Ordinary,
+}
+
+impl GuestKind {
+    /// Every kind.
+    pub const ALL: [Self; 2] = [Self::Snp, Self::Ordinary];
+
+    /// The name as written in scenarios.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Snp => "snp",
+            Self::Ordinary => "ordinary",
+        }
+    }
+}
+
+/// How a guest's memory lies in the host's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Placement {
+    /// 4 KiB pages, filling one 2 MiB block after the other.
+    Pages4K,
+    /// 2 MiB pages, next to one another where there is room.
+    Pages2M,
+    /// 1 GiB pages.
+    Pages1G,
+    /// 4 KiB pages from 2 MiB blocks all over the node.
+    Scattered4K,
+    /// 2 MiB pages all over the node.
+    Scattered2M,
+}
+
+impl Placement {
+    /// Every placement.
+    pub const ALL: [Self; 5] =
+        [Self::Pages4K, Self::Pages2M, Self::Pages1G, Self::Scattered4K, Self::Scattered2M];
+
+    /// The name as written in scenarios.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pages4K => "4k",
+            Self::Pages2M => "2m",
+            Self::Pages1G => "1g",
+            Self::Scattered4K => "4k-scattered",
+            Self::Scattered2M => "2m-scattered",
+        }
+    }
+
+    /// Size in bytes of the pages it is made of.
+    pub const fn page_bytes(self) -> u64 {
+        match self {
+            Self::Pages4K | Self::Scattered4K => 4096,
+            Self::Pages2M | Self::Scattered2M => 2 << 20,
+            Self::Pages1G => GIB,
+        }
+    }
+}
+
+/// Something that happens besides guests coming and going.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventSpec {
+    /// When.
+    pub at: Nanos,
+    /// What.
+    pub action: Action,
+}
+
+/// What an event does. Guests are indices into [`Scenario::guests`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// An SNP guest makes some of its private memory shared.
+    Share {
+        /// Which guest.
+        guest: usize,
+        /// Bytes, a multiple of 4 KiB, not 0.
+        memory: u64,
+    },
+    /// An SNP guest makes some of its shared memory private again.
+    Private {
+        /// Which guest.
+        guest: usize,
+        /// Bytes, a multiple of 4 KiB, not 0.
+        memory: u64,
+    },
+    /// Some pages of this guest cannot be given back when it is shut down: they stay assigned.
+    Leak {
+        /// Which guest.
+        guest: usize,
+        /// 4 KiB pages, not 0.
+        pages: u64,
+    },
+    /// The host initialises SNP (again). A run does so once by itself at boot.
+    SnpInit,
+    /// The host shuts SNP down; SNP guests still there are ended first.
+    SnpShutdown,
+    /// A CPU goes away.
+    CpuOffline {
+        /// Its number.
+        cpu: u32,
+    },
+    /// A CPU returns.
+    CpuOnline {
+        /// Its number.
+        cpu: u32,
+    },
+    /// The operator asks for a pass over everything.
+    Request,
+    /// The operator stops passes; what is optimised stays so.
+    Pause,
+    /// The operator lets passes go on.
+    Resume,
+}
+
+impl Action {
+    /// The name as written in scenarios.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Share { .. } => "share",
+            Self::Private { .. } => "private",
+            Self::Leak { .. } => "leak",
+            Self::SnpInit => "snp-init",
+            Self::SnpShutdown => "snp-shutdown",
+            Self::CpuOffline { .. } => "cpu-offline",
+            Self::CpuOnline { .. } => "cpu-online",
+            Self::Request => "request",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+        }
+    }
+}
+
+/// Settings of the policy; what is `None` keeps the policy's default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PolicySpec {
+    /// Which one, unless the command line says otherwise.
+    pub name: Option<PolicyName>,
+    /// Quiet time after a region's last activity before it is tried.
+    pub delay: Option<Nanos>,
+    /// Longest time a region that keeps changing may be put off.
+    pub bound: Option<Nanos>,
+    /// Longest time a CPU is held at a stretch (one RMPOPT more may run over).
+    pub budget: Option<Nanos>,
+    /// How cores follow the leader.
+    pub follow_by: Option<FollowBy>,
+    /// Most followers at work at once.
+    pub followers: Option<u32>,
+    /// Time between two audited beliefs; `Some(0)` is no audit.
+    pub audit: Option<Nanos>,
+    /// How often marks of activity are drained.
+    pub tick: Option<Nanos>,
+}
+
+/// How cores follow the leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FollowBy {
+    /// A few regions in a timer tick that comes anyway.
+    Tick,
+    /// One batched work item.
+    Work,
+}
+
+impl FollowBy {
+    /// Every way.
+    pub const ALL: [Self; 2] = [Self::Tick, Self::Work];
+
+    /// The name as written in scenarios.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tick => "tick",
+            Self::Work => "work",
+        }
+    }
+}
+
+/// Guests that come and go as a recorded trace says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TraceSpec {
+    /// Data rows of the file.
+    pub rows: u64,
+    /// Rows never scheduled: counted, not run.
+    pub unscheduled: u64,
+    /// Rows that contradict themselves: counted, not run.
+    pub invalid: u64,
+    /// The rest, ordered by start; time 0 is the trace's first start.
+    pub guests: Vec<TraceGuest>,
+    /// Share of SNP guests, 0 to 1.
+    pub snp_share: f64,
+    /// What the share is a share of.
+    pub snp_by: SnpBy,
+}
+
+/// One guest of a trace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TraceGuest {
+    /// Its name in the file; with the seed it decides whether it is an SNP guest.
+    pub id: String,
+    /// CPUs in thousandths.
+    pub cpu_milli: u64,
+    /// Memory in bytes, a multiple of 4 KiB, not 0.
+    pub memory: u64,
+    /// When it is launched.
+    pub start: Nanos,
+    /// When it ends; `None` if it outlives the trace.
+    pub end: Option<Nanos>,
+    /// It was there when the trace begins, so its true start is unknown.
+    pub left_censored: bool,
+    /// It was there when the trace ends, so its true end is unknown.
+    pub right_censored: bool,
+}
+
+/// What `snp_share` is a share of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum SnpBy {
+    /// Each guest is an SNP guest with that probability.
+    #[default]
+    Vm,
+    /// SNP guests are chosen until they hold that share of the memory.
+    Memory,
+}
+
+impl SnpBy {
+    /// Every way.
+    pub const ALL: [Self; 2] = [Self::Vm, Self::Memory];
+
+    /// The name as written on the command line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Vm => "vm",
+            Self::Memory => "memory",
+        }
+    }
+}
+
+/// A word that is none of the choices.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownChoice {
+    /// The word.
+    pub word: String,
+    /// The choices, in the order shown.
+    pub expected: Vec<&'static str>,
+}
+
+impl fmt::Display for UnknownChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "expected one of ")?;
+        for (i, choice) in self.expected.iter().enumerate() {
+            let comma = if i == 0 { "" } else { ", " };
+            write!(f, "{comma}\"{choice}\"")?;
+        }
+        write!(f, ", found \"{}\"", self.word)
+    }
+}
+
+impl std::error::Error for UnknownChoice {}
+
+macro_rules! by_name {
+    ($($t:ty),*) => { $(
+        impl FromStr for $t {
+            type Err = UnknownChoice;
+            fn from_str(word: &str) -> Result<Self, UnknownChoice> {
+                Self::ALL.into_iter().find(|c| c.as_str() == word).ok_or_else(|| UnknownChoice {
+                    word: word.to_owned(),
+                    expected: Self::ALL.into_iter().map(Self::as_str).collect(),
+                })
+            }
+        }
+        impl fmt::Display for $t {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+    )* };
+}
+
+by_name!(PolicyName, FidelityChoice, RmpKind, GuestKind, Placement, FollowBy, SnpBy);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_reads_back() {
+        for p in Placement::ALL {
+            assert_eq!(p.as_str().parse(), Ok(p));
+        }
+        for p in PolicyName::ALL {
+            assert_eq!(p.as_str().parse(), Ok(p));
+        }
+        let wrong = "v11".parse::<PolicyName>().unwrap_err();
+        assert_eq!(
+            wrong.to_string(),
+            "expected one of \"tracked\", \"v10\", \"off\", found \"v11\""
+        );
+    }
+}
