@@ -2,15 +2,27 @@
 //! The SEV-SNP and RMPOPT architecture as data. No behaviour, no dependencies, no allocation.
 
 mod addr;
+mod counters;
+mod cpuid;
 mod entry;
+mod geometry;
+pub mod msr;
 mod operand;
 mod page_state;
 mod rmpopt;
 mod status;
 
-pub use self::addr::*;
-pub use self::entry::RmpEntry;
-pub use self::operand::RmpOperand;
-pub use self::page_state::PageState;
-pub use self::rmpopt::{RmpoptBase, RmpoptFunction, Window};
-pub use self::status::RmpStatus;
+// Where this folder is a module of another crate, what that crate does not use is an unused import.
+#[allow(unused_imports)]
+pub use self::{
+    addr::*,
+    counters::{Counter, Counters},
+    cpuid::*,
+    entry::RmpEntry,
+    geometry::*,
+    msr::{Hwcr, RmpBase, RmpCfg, RmpCfgFault, RmpEnd, SevStatus, Syscfg, VmHsavePa},
+    operand::RmpOperand,
+    page_state::PageState,
+    rmpopt::{RmpoptBase, RmpoptFunction, Window},
+    status::RmpStatus,
+};
