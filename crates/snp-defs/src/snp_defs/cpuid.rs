@@ -3,7 +3,7 @@
 //! Above the maximum extended leaf a CPU returns other data, at times plausible: QEMU answers leaf
 //! `8000_0025` with its highest basic leaf, and AMD's RMPOPT bit may then read 1. So the maximum is
 //! read *first*: [`ExtendedLeaves`] is the proof of it, and the only way to the leaves. On a CPU with
-//! CLZERO and without RMPOPT the instruction's bytes zero memory.
+//! CLZERO and without RMPOPT the instruction's bytes zero memory, see [`crate::snp_defs::insn`].
 //!
 //! Source: spec/snp-arch.md 1.2, 1.3 (APM App. E, Linux `cpufeatures.h`); spec/rmpopt.md 2.
 

@@ -5,7 +5,10 @@ mod addr;
 mod counters;
 mod cpuid;
 mod entry;
+mod fault;
+mod firmware;
 mod geometry;
+pub mod insn;
 pub mod msr;
 mod operand;
 mod page_state;
@@ -19,6 +22,8 @@ pub use self::{
     counters::{Counter, Counters},
     cpuid::*,
     entry::RmpEntry,
+    fault::{NestedFaultCode, PageFaultCode, VC_PAGE_NOT_VALIDATED},
+    firmware::{FirmwareCommand, FirmwareStatus},
     geometry::*,
     msr::{Hwcr, RmpBase, RmpCfg, RmpCfgFault, RmpEnd, SevStatus, Syscfg, VmHsavePa},
     operand::RmpOperand,
