@@ -462,6 +462,7 @@ pub fn round6(value: f64) -> f64 {
     if rounded.is_finite() { rounded + 0.0 } else { value }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde calls")]
 fn six<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(round6(*value))
 }

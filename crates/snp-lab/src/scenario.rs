@@ -6,6 +6,9 @@
 use core::fmt;
 use core::str::FromStr;
 
+use crate::memory::{MapEntry, NodeMemory};
+use crate::topology::{TopologyLists, TopologyNumbers};
+
 /// Simulated time since power-on, in nanoseconds.
 pub type Nanos = u64;
 
@@ -25,12 +28,10 @@ pub mod limits {
     pub const MEMORY_MIN: u64 = 2 * GIB;
     /// The most sockets of a host.
     pub const SOCKETS_MAX: u32 = 8;
+    /// The most physical cores of a socket.
+    pub const SOCKET_CORES_MAX: u32 = 1024;
     /// The most physical cores of a host.
     pub const CORES_MAX: u32 = 4096;
-    /// The most CPUs (hardware threads) of a host.
-    pub const CPUS_MAX: u32 = 2 * CORES_MAX;
-    /// The most NUMA nodes of a host.
-    pub const NODES_MAX: u32 = 64;
     /// The most guests of a scenario, after `count` is written out.
     pub const GUESTS_MAX: usize = 100_000;
     /// The longest simulated time: ten years.
@@ -150,79 +151,28 @@ pub struct HostSpec {
 /// CPUs and nodes: a regular machine, or what a real one listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TopologySpec {
-    /// All sockets alike, CPUs numbered as Linux does on EPYC: first threads of all cores socket
-    /// by socket, then second threads.
-    Regular {
-        /// Sockets, at least 1.
-        sockets: u32,
-        /// Physical cores in each, at least 1.
-        cores_per_socket: u32,
-        /// Hardware threads per core, 1 or 2.
-        threads: u32,
-        /// NUMA nodes per socket: 1, 2 or 4.
-        nps: u32,
-    },
+    /// All sockets alike.
+    Regular(TopologyNumbers),
     /// As listed by a real host.
-    Listed {
-        /// Every CPU, by ascending number.
-        cpus: Vec<CpuSpec>,
-        /// Every node, by ascending number; never empty.
-        nodes: Vec<NodeSpec>,
-    },
+    Listed(TopologyLists),
 }
 
-/// One CPU (hardware thread) of a listed topology.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CpuSpec {
-    /// Linux CPU number.
-    pub cpu: u32,
-    /// Physical core, unique over the whole host; threads of one core share it.
-    pub core: u32,
-    /// Socket.
-    pub socket: u32,
-    /// NUMA node (its number, not its index).
-    pub node: u32,
-}
-
-/// One NUMA node of a listed topology.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NodeSpec {
-    /// Linux node number.
-    pub node: u32,
-    /// Its RAM in bytes as listed, `None` where the input does not say. Nodes take RAM in
-    /// ascending address order; the last one takes what is left.
-    pub memory: Option<u64>,
-}
-
-/// RAM: an amount laid out like a real Venice host, or the ranges a real one listed.
+/// RAM: an amount laid out like a real host's, or the map a real one printed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MemorySpec {
-    /// So many bytes of RAM; the engine lays it out round the hole below 4 GiB and the one below
-    /// 1 TiB.
+    /// So many bytes ([`PhysicalMemory::from_size`]), shared equally by the topology's nodes.
+    ///
+    /// [`PhysicalMemory::from_size`]: crate::memory::PhysicalMemory::from_size
     Bytes(u64),
-    /// Usable RAM as listed: ascending, not overlapping, never empty.
-    Ranges(Vec<ByteRange>),
-}
-
-/// Physical addresses `start..end`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ByteRange {
-    /// First byte.
-    pub start: u64,
-    /// One past the last byte.
-    pub end: u64,
-}
-
-impl ByteRange {
-    /// Bytes in it.
-    pub const fn len(self) -> u64 {
-        self.end.saturating_sub(self.start)
-    }
-
-    /// Whether it holds nothing.
-    pub const fn is_empty(self) -> bool {
-        self.end <= self.start
-    }
+    /// A firmware map ([`PhysicalMemory::from_map`]).
+    ///
+    /// [`PhysicalMemory::from_map`]: crate::memory::PhysicalMemory::from_map
+    Map {
+        /// Its ranges.
+        entries: Vec<MapEntry>,
+        /// How they are divided among nodes.
+        nodes: NodeMemory,
+    },
 }
 
 /// Form of the RMP; RMPOPT needs the segmented one.
