@@ -1,4 +1,4 @@
-#![cfg_attr(not(test), no_std)]
+#![cfg_attr(not(any(test, feature = "std")), no_std)]
 #![forbid(unsafe_code)]
 #![doc = include_str!("../README.md")]
 
@@ -7,3 +7,8 @@ use ::snp_defs;
 pub mod snp_model;
 #[doc(inline)]
 pub use self::snp_model::*;
+
+#[cfg(feature = "std")]
+mod std_storage;
+#[cfg(feature = "std")]
+pub use self::std_storage::{HeapStorage, HeapUnitStorage, StdMachine};

@@ -1,1 +1,80 @@
 #![forbid(unsafe_code)]
+//! What SEV-SNP hardware does to memory ownership. No `std`, no allocation, no locks that sleep.
+//!
+//! Everything is shared through atomics: each instruction takes `&self`.
+
+mod access;
+mod coverage;
+mod machine;
+mod rmp;
+mod rmpopt_unit;
+mod storage;
+
+pub use self::access::{Access, AccessKind, Accessor, Verdict};
+pub use self::coverage::{Coverage, PfnRange};
+pub use self::machine::{InitError, InitLayout, Machine, RangeUpdate};
+pub use self::rmp::{Check, Issuer, Rmp, RmpRead, Update, UpdateOrder};
+pub use self::rmpopt_unit::{
+    BaseWrite, Begun, EnableToggle, Fault, Faults, Outcome, OutsideWindow, RegionScan, RmpoptUnit,
+    Scan, ScanCache, UnitConfig, UnitStorage, UpdateToken,
+};
+pub use self::storage::{
+    Block, BlockView, Fill, OutOfMemory, Storage, ASIDS, BLOCKS_PER_REGION, WORDS_PER_BLOCK,
+};
+
+use core::fmt;
+
+use crate::snp_defs::Region;
+
+/// A physical core: RMPOPT's MSR and table are per core, SMT siblings share them.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
+pub struct CoreId(pub u32);
+
+impl fmt::Display for CoreId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// The exceptions that the modelled instructions raise.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Exception {
+    /// `#UD`.
+    UndefinedOpcode,
+    /// `#GP(0)`.
+    GeneralProtection,
+}
+
+impl fmt::Display for Exception {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::UndefinedOpcode => "#UD",
+            Self::GeneralProtection => "#GP(0)",
+        })
+    }
+}
+
+/// Why an RMP instruction gave no result code.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Stop {
+    /// The instruction raised an exception, as hardware would.
+    Exception(Exception),
+    /// No hardware event: the update must write where the model has no memory, because nobody called
+    /// [`Machine::reserve`] for these pages.
+    NotReserved(Region),
+}
+
+impl From<Exception> for Stop {
+    fn from(exception: Exception) -> Self {
+        Self::Exception(exception)
+    }
+}
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exception(exception) => exception.fmt(f),
+            Self::NotReserved(region) => write!(f, "region {region} has no memory in the model"),
+        }
+    }
+}

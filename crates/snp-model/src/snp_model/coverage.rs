@@ -1,0 +1,107 @@
+//! Which pages have an RMP entry.
+
+use crate::snp_defs::{Pfn, Region, PAGES_PER_REGION, REGION_SHIFT};
+
+/// Consecutive pages.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct PfnRange {
+    /// The first page.
+    pub first: Pfn,
+    /// How many.
+    pub pages: u64,
+}
+
+impl PfnRange {
+    /// `pages` pages from `first` on.
+    pub const fn new(first: Pfn, pages: u64) -> Self {
+        Self { first, pages }
+    }
+
+    /// The number one past the last page.
+    pub const fn end(self) -> u64 {
+        self.first.get().saturating_add(self.pages)
+    }
+
+    /// Whether the page is one of them.
+    pub const fn contains(self, pfn: Pfn) -> bool {
+        pfn.get() >= self.first.get() && pfn.get() < self.end()
+    }
+}
+
+/// Segments in a segment table (spec/snp-arch.md 2.2).
+const SEGMENTS: usize = 512;
+
+/// The pages with an RMP entry: a contiguous RMP covers them from address 0 up to a limit, a
+/// segmented one covers the start of each segment, in whole GiB. What is not covered is
+/// hypervisor-owned for ever.
+#[derive(Clone, Debug)]
+pub struct Coverage {
+    /// log2 of a segment's bytes; `None` for a contiguous RMP.
+    segment_shift: Option<u32>,
+    /// Contiguous: pages covered from 0 on.
+    pages: u64,
+    /// Segmented: GiB covered from each segment's start on.
+    covered_gib: [u32; SEGMENTS],
+}
+
+impl Coverage {
+    /// A contiguous RMP that covers the pages below `pages`.
+    pub const fn contiguous(pages: u64) -> Self {
+        Self { segment_shift: None, pages, covered_gib: [0; SEGMENTS] }
+    }
+
+    /// A segmented RMP of segments of `1 << segment_shift` bytes, none of them present yet. `None` for
+    /// segments below 1 GiB or above the physical address space.
+    pub const fn segmented(segment_shift: u32) -> Option<Self> {
+        if segment_shift < REGION_SHIFT || segment_shift > 52 {
+            return None;
+        }
+        Some(Self { segment_shift: Some(segment_shift), pages: 0, covered_gib: [0; SEGMENTS] })
+    }
+
+    /// With one more segment, covering `gib` from its start on (clamped to the segment's size).
+    /// Nothing changes for an index of 512 or more and for a contiguous RMP.
+    pub fn with_segment(mut self, index: usize, gib: u32) -> Self {
+        if let (Some(shift), Some(covered)) = (self.segment_shift, self.covered_gib.get_mut(index))
+        {
+            *covered = gib.min(1 << (shift - REGION_SHIFT));
+        }
+        self
+    }
+
+    /// With the segments that cover all memory below `regions` GiB.
+    pub fn with_regions(mut self, regions: u32) -> Self {
+        let Some(shift) = self.segment_shift else { return self };
+        let per_segment = 1 << (shift - REGION_SHIFT);
+        let mut left = regions;
+        for covered in &mut self.covered_gib {
+            *covered = left.min(per_segment);
+            left -= *covered;
+        }
+        self
+    }
+
+    /// Whether the RMP is segmented: RMPOPT needs that.
+    pub const fn is_segmented(&self) -> bool {
+        self.segment_shift.is_some()
+    }
+
+    /// How many of a region's pages are covered; they are its first ones.
+    pub fn covered_pages(&self, region: Region) -> u64 {
+        let Some(shift) = self.segment_shift else {
+            return self.pages.saturating_sub(region.first_pfn().get()).min(PAGES_PER_REGION);
+        };
+        let gib_shift = shift - REGION_SHIFT;
+        let index = (region.get() >> gib_shift) as usize;
+        let offset = region.get() & ((1 << gib_shift) - 1);
+        match self.covered_gib.get(index) {
+            Some(&covered) if offset < covered => PAGES_PER_REGION,
+            _ => 0,
+        }
+    }
+
+    /// Whether the page has an RMP entry.
+    pub fn covers(&self, pfn: Pfn) -> bool {
+        u64::from(pfn.index_in_region()) < self.covered_pages(pfn.region())
+    }
+}

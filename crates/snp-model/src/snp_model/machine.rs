@@ -1,0 +1,335 @@
+//! A host: its cores' SNP state, its RMP and its RMPOPT unit, and the instructions that concern them.
+
+use core::fmt;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use crate::snp_defs::{
+    Gpa, PageSize, PageState, Pfn, Region, RmpEntry, RmpOperand, RmpStatus, RmpoptFunction, Spa,
+    PAGES_PER_REGION,
+};
+use crate::snp_model::{
+    Access, AccessKind, Accessor, CoreId, Coverage, Exception, Fill, Issuer, OutOfMemory, Outcome,
+    PfnRange, Rmp, RmpRead, RmpoptUnit, Stop, Storage, UnitConfig, UnitStorage, Update,
+    UpdateOrder, Verdict,
+};
+
+/// What `SNP_INIT` is told of the host's memory (spec/snp-arch.md 4.4). Later lists override earlier
+/// ones; covered memory in none of them is HV-fixed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct InitLayout<'a> {
+    /// RAM: hypervisor-owned.
+    pub dram: &'a [PfnRange],
+    /// Reserved memory: HV-fixed.
+    pub hv_fixed: &'a [PfnRange],
+    /// The RMP's own pages: the firmware's.
+    pub rmp: &'a [PfnRange],
+    /// IOMMU log and completion buffers: Firmware-IOMMU.
+    pub iommu: &'a [PfnRange],
+}
+
+/// Why `SNP_INIT` failed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum InitError {
+    /// A core has SNP off (`INVALID_CONFIG`).
+    SnpOff(CoreId),
+    /// SNP is initialised already (`INVALID_PLATFORM_STATE`).
+    AlreadyInitialised,
+    /// The model's storage is exhausted; no event of the architecture.
+    OutOfMemory,
+}
+
+impl From<OutOfMemory> for InitError {
+    fn from(OutOfMemory: OutOfMemory) -> Self {
+        Self::OutOfMemory
+    }
+}
+
+impl fmt::Display for InitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SnpOff(core) => write!(f, "SNP is off on core {core}"),
+            Self::AlreadyInitialised => f.pad("SNP is initialised already"),
+            Self::OutOfMemory => OutOfMemory.fmt(f),
+        }
+    }
+}
+
+/// What a run of RMPUPDATEs did.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct RangeUpdate {
+    /// Instructions that succeeded before the end or the first failure.
+    pub done: u64,
+    /// The last instruction's code.
+    pub status: RmpStatus,
+    /// RMP cache lines touched by all of them.
+    pub lines: u64,
+    /// How many succeeded and cleared RMPOPT bits of their region.
+    pub clearing: u64,
+}
+
+/// A host with `S` behind its RMP and `U` behind its RMPOPT unit.
+#[derive(Debug)]
+pub struct Machine<S, U> {
+    rmp: Rmp<S>,
+    unit: RmpoptUnit<U>,
+    initialised: AtomicBool,
+}
+
+impl<S: Storage, U: UnitStorage> Machine<S, U> {
+    /// A host after reset: SNP off, every RMP entry hypervisor-owned. Whether the RMP is segmented is
+    /// the coverage's to say, whatever `config` has.
+    pub const fn new(
+        storage: S,
+        coverage: Coverage,
+        unit_storage: U,
+        config: UnitConfig,
+        order: UpdateOrder,
+    ) -> Self {
+        let config = UnitConfig { segmented: coverage.is_segmented(), ..config };
+        Self {
+            rmp: Rmp::new(storage, coverage, order),
+            unit: RmpoptUnit::new(unit_storage, config),
+            initialised: AtomicBool::new(false),
+        }
+    }
+
+    /// The RMP.
+    pub const fn rmp(&self) -> &Rmp<S> {
+        &self.rmp
+    }
+
+    /// The RMPOPT unit.
+    pub const fn unit(&self) -> &RmpoptUnit<U> {
+        &self.unit
+    }
+
+    // ---- platform ----
+
+    /// Sets `SYSCFG.SNP_EN` on every core.
+    pub fn enable_snp(&self) {
+        for core in 0..self.unit.cores() {
+            self.unit.set_snp_en(CoreId(core), true);
+        }
+    }
+
+    /// Sets `SYSCFG.SNP_EN` on one core.
+    pub fn enable_snp_on(&self, core: CoreId) {
+        self.unit.set_snp_en(core, true);
+    }
+
+    /// One core goes through a reset: SNP off there, `RMPOPT_BASE` 0, empty table.
+    pub fn reset_core(&self, core: CoreId) {
+        self.unit.reset_core(core);
+    }
+
+    /// Whether `SNP_INIT` was done and no shutdown since.
+    pub fn is_initialised(&self) -> bool {
+        self.initialised.load(Ordering::Acquire)
+    }
+
+    /// The firmware's `SNP_INIT` with a new RMP. Clears every core's RMPOPT table. May sleep; no
+    /// instruction runs meanwhile (the firmware keeps the RMP from the CPUs).
+    pub fn snp_init(&self, layout: &InitLayout<'_>) -> Result<(), InitError> {
+        if self.is_initialised() {
+            return Err(InitError::AlreadyInitialised);
+        }
+        let off = (0..self.unit.cores()).map(CoreId).find(|&core| !self.unit.snp_en(core));
+        if let Some(core) = off {
+            return Err(InitError::SnpOff(core));
+        }
+        let rmp = &self.rmp;
+        rmp.write_range(self.everything(), RmpEntry::HV_FIXED, Some(Fill::HvFixed))?;
+        for &range in layout.dram {
+            rmp.write_range(range, RmpEntry::HYPERVISOR, Some(Fill::Hypervisor))?;
+        }
+        for &range in layout.hv_fixed {
+            rmp.write_range(range, RmpEntry::HV_FIXED, Some(Fill::HvFixed))?;
+        }
+        for &range in layout.rmp {
+            rmp.write_range(range, RmpEntry::FIRMWARE, Some(Fill::Firmware))?;
+        }
+        for &range in layout.iommu {
+            rmp.write_range(range, RmpEntry::FIRMWARE_IOMMU, None)?;
+        }
+        rmp.reset_counters();
+        self.unit.snp_init();
+        self.initialised.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// The firmware's `SHUTDOWN_EX` with `iommu_snp_shutdown`: the IOMMU's pages (as given to `SNP_INIT`)
+    /// become Reclaim, all others keep their entries. With `x86` it also takes SNP off on every core.
+    /// May sleep; no instruction runs meanwhile.
+    pub fn snp_shutdown(&self, x86: bool, iommu: &[PfnRange]) -> Result<(), OutOfMemory> {
+        self.initialised.store(false, Ordering::Release);
+        for &range in iommu {
+            self.rmp.write_range(range, RmpEntry::default().with_assigned(true), None)?;
+        }
+        if x86 {
+            for core in 0..self.unit.cores() {
+                self.unit.set_snp_en(CoreId(core), false);
+            }
+        }
+        Ok(())
+    }
+
+    /// The host writes zeroes over the whole RMP, as Linux does before it turns SNP on and after a
+    /// full shutdown. False, and nothing happens, if a core has SNP on.
+    pub fn clear_rmp(&self) -> Result<bool, OutOfMemory> {
+        if (0..self.unit.cores()).any(|core| self.unit.snp_en(CoreId(core))) {
+            return Ok(false);
+        }
+        self.rmp.write_range(self.everything(), RmpEntry::HYPERVISOR, Some(Fill::Hypervisor))?;
+        self.rmp.reset_counters();
+        Ok(true)
+    }
+
+    fn everything(&self) -> PfnRange {
+        let regions = u64::from(self.rmp.storage().regions());
+        PfnRange::new(Region::ZERO.first_pfn(), regions.saturating_mul(PAGES_PER_REGION))
+    }
+
+    // ---- memory of the model ----
+
+    /// Makes a region's pages writable by instructions. May sleep.
+    pub fn reserve(&self, region: Region) -> Result<(), OutOfMemory> {
+        self.rmp.reserve(PfnRange::new(region.first_pfn(), PAGES_PER_REGION))
+    }
+
+    /// Makes these pages writable by instructions. May sleep.
+    pub fn reserve_pages(&self, range: PfnRange) -> Result<(), OutOfMemory> {
+        self.rmp.reserve(range)
+    }
+
+    // ---- instructions ----
+
+    fn require_snp(&self, core: CoreId) -> Result<(), Exception> {
+        if self.unit.snp_en(core) {
+            Ok(())
+        } else {
+            Err(Exception::UndefinedOpcode)
+        }
+    }
+
+    /// RMPUPDATE by the host.
+    pub fn rmpupdate(&self, core: CoreId, spa: Spa, operand: &RmpOperand) -> Result<Update, Stop> {
+        self.rmpupdate_by(Issuer::HOST, core, spa, operand)
+    }
+
+    /// RMPUPDATE by anyone.
+    pub fn rmpupdate_by(
+        &self,
+        issuer: Issuer,
+        core: CoreId,
+        spa: Spa,
+        operand: &RmpOperand,
+    ) -> Result<Update, Stop> {
+        self.require_snp(core)?;
+        let token = self.unit.begin_update(spa.region());
+        let result = self.rmp.rmpupdate(issuer, spa, operand);
+        self.unit.end_update(token, result.is_ok_and(|update| update.clears_rmpopt()));
+        result
+    }
+
+    /// `count` RMPUPDATEs by the host on consecutive pages of the operand's size, up to the first that
+    /// fails. The guest address grows with the page if the operand assigns it to a guest.
+    pub fn rmpupdate_range(
+        &self,
+        core: CoreId,
+        first: Spa,
+        count: u64,
+        operand: &RmpOperand,
+    ) -> Result<RangeUpdate, Stop> {
+        let mut sum = RangeUpdate { done: 0, status: RmpStatus::SUCCESS, lines: 0, clearing: 0 };
+        let step = operand.size().bytes();
+        let mut next = *operand;
+        let mut spa = Some(first);
+        while sum.done < count {
+            let Some(at) = spa else {
+                sum.status = RmpStatus::FAIL_INPUT;
+                break;
+            };
+            let update = self.rmpupdate(core, at, &next)?;
+            sum.status = update.status;
+            sum.lines = sum.lines.saturating_add(u64::from(update.lines));
+            if !update.status.is_success() {
+                break;
+            }
+            sum.done += 1;
+            sum.clearing += u64::from(update.clears_rmpopt());
+            spa = at.checked_add(step);
+            if operand.is_assigned() && operand.asid != 0 {
+                // A guest address past the last stays where no RMPUPDATE takes it.
+                next.gpa =
+                    Gpa::new(next.gpa).and_then(|g| g.checked_add(step)).map_or(u64::MAX, Gpa::get);
+            }
+        }
+        Ok(sum)
+    }
+
+    /// RMPREAD by the host.
+    pub fn rmpread(&self, core: CoreId, spa: Spa) -> Result<RmpRead, Exception> {
+        self.require_snp(core)?;
+        Ok(self.rmp.rmpread(Issuer::HOST, spa))
+    }
+
+    /// RMPOPT, both halves; for the halves see [`RmpoptUnit::begin`].
+    pub fn rmpopt(
+        &self,
+        core: CoreId,
+        rax: u64,
+        function: RmpoptFunction,
+    ) -> Result<Outcome, Exception> {
+        self.unit.rmpopt(core, rax, function, &self.rmp)
+    }
+
+    /// WRMSR of `RMPOPT_BASE`.
+    pub fn wrmsr_rmpopt_base(&self, core: CoreId, raw: u64) -> Result<(), Exception> {
+        self.unit.wrmsr_base(core, raw)
+    }
+
+    /// RDMSR of `RMPOPT_BASE`.
+    pub fn rdmsr_rmpopt_base(&self, core: CoreId) -> u64 {
+        self.unit.rdmsr_base(core)
+    }
+
+    /// The state of a page.
+    pub fn page_state(&self, pfn: Pfn) -> PageState {
+        self.rmp.page_state(pfn)
+    }
+
+    // ---- accesses ----
+
+    /// A write by the host's kernel or an ordinary guest; `size` is that of the translation (1 GiB
+    /// counts as 2M).
+    pub fn check_write(
+        &self,
+        core: CoreId,
+        accessor: Accessor,
+        spa: Spa,
+        size: PageSize,
+    ) -> Access {
+        self.check_access(core, accessor, AccessKind::Write, spa, size)
+    }
+
+    /// What the RMP says to an access by the host or an ordinary guest on this core.
+    pub fn check_access(
+        &self,
+        core: CoreId,
+        accessor: Accessor,
+        kind: AccessKind,
+        spa: Spa,
+        size: PageSize,
+    ) -> Access {
+        let free = Access { verdict: Verdict::Allowed, skipped_by_rmpopt: false, lines: 0 };
+        if kind != AccessKind::Write || !self.unit.snp_en(core) {
+            return free;
+        }
+        if self.unit.is_optimised(core, spa.region()) {
+            return Access { skipped_by_rmpopt: true, ..free };
+        }
+        let (owned, lines) = self.rmp.hv_owned(spa.pfn(), size);
+        let verdict = if owned { Verdict::Allowed } else { accessor.refusal() };
+        Access { verdict, lines, ..free }
+    }
+}

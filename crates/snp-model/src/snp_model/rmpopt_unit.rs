@@ -1,0 +1,769 @@
+//! RMPOPT: each core's table, the cached scan results, and what RMPUPDATE does to both.
+//!
+//! The unit knows nothing of how an RMP is stored: it asks [`RegionScan`] whether a region holds an
+//! assigned page. Whoever changes assignment brackets the change with [`RmpoptUnit::begin_update`]
+//! and [`RmpoptUnit::end_update`].
+//!
+//! # How one update clears a bit on every core in O(1)
+//! Each region has a *generation*. A table entry does not hold a bit but the generation at which the
+//! region was verified: the bit is set exactly while that equals the region's present generation and
+//! no update of the region is under way. An update that concerns an assigned page moves the
+//! generation on, and the entries of all cores are stale at once. The cached scan result carries its
+//! generation in the same way.
+//!
+//! An entry also carries the core's *epoch*, which moves when the core's table is cleared.
+//!
+//! ```text
+//! region word   63............16 15.......0     core word  63-52 51..30 29-24 23..8  7-3  2    1      0
+//!               generation       in flight                 -     base   -     epoch  -    busy SNP_EN enable
+//! table entry   63............16 15.......0     cache word 63............2  1       0
+//!               generation       epoch                     generation       valid   assigned
+//! ```
+//!
+//! Source: spec/rmpopt.md 1-3. What it does not say is a switch of [`UnitConfig`].
+
+use core::fmt;
+use core::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
+
+use crate::snp_defs::{Region, RmpoptBase, RmpoptFunction, Window, REGION_SHIFT};
+use crate::snp_model::{CoreId, Exception};
+
+/// All that RMPOPT needs of an RMP.
+pub trait RegionScan {
+    /// Looks for an assigned page in the region, first 2M block first, and stops at the first found.
+    fn scan(&self, region: Region) -> Scan;
+}
+
+/// What a scan of a region found.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Scan {
+    /// Some page of the region is assigned.
+    pub assigned: bool,
+    /// RMP cache lines (64 bytes) read: 512 for a clean region, 1 if its first page is assigned.
+    pub lines: u32,
+}
+
+/// Memory of an [`RmpoptUnit`]: words that start as zero.
+///
+/// A slice that is too short is no error: a core or region past its end is one that the host lacks.
+pub trait UnitStorage {
+    /// One word per region of the host, up to its highest.
+    fn regions(&self) -> &[AtomicU64];
+    /// One word per region: the cached scan results.
+    fn caches(&self) -> &[AtomicU64];
+    /// One word per physical core.
+    fn cores(&self) -> &[AtomicU64];
+    /// The core's table: [`Window::REGIONS`] words; empty for a core that does not exist.
+    fn table(&self, core: CoreId) -> &[AtomicU64];
+}
+
+impl<T: UnitStorage + ?Sized> UnitStorage for &T {
+    fn regions(&self) -> &[AtomicU64] {
+        (**self).regions()
+    }
+    fn caches(&self) -> &[AtomicU64] {
+        (**self).caches()
+    }
+    fn cores(&self) -> &[AtomicU64] {
+        (**self).cores()
+    }
+    fn table(&self, core: CoreId) -> &[AtomicU64] {
+        (**self).table(core)
+    }
+}
+
+/// What becomes of a core's bits when its `RMPOPT_BASE` gets another base. Unknown on silicon.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum BaseWrite {
+    /// All bits are cleared.
+    #[default]
+    Clears,
+    /// The bits stay where they are in the table and now stand for other regions.
+    KeepsByIndex,
+    /// Another base while enabled before and after is refused with `#GP(0)`; through a disabled
+    /// state it is accepted and clears.
+    Gp,
+}
+
+/// What becomes of a core's bits when its `RMPOPT_BASE` is disabled and enabled. Unknown on silicon.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum EnableToggle {
+    /// Either edge clears all bits.
+    #[default]
+    Clears,
+    /// The bits stay, and RMPUPDATE goes on clearing them while the core is disabled.
+    Keeps,
+    /// The bits stay, and a disabled core misses what RMPUPDATE would have cleared.
+    KeepsAndMissesRmpupdate,
+}
+
+/// What RMPOPT does for a region outside the core's window. Unknown on silicon.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum OutsideWindow {
+    /// CF = 0, no effect.
+    #[default]
+    CarryClear,
+    /// `#GP(0)`.
+    Gp,
+}
+
+/// The cached scan results, shared by all cores ("reserved processor memory").
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct ScanCache {
+    /// A verify may use the result of an earlier scan.
+    pub enabled: bool,
+    /// "Holds an assigned page" is kept too.
+    pub negative: bool,
+}
+
+impl Default for ScanCache {
+    fn default() -> Self {
+        Self { enabled: true, negative: false }
+    }
+}
+
+/// The platform's RMP form and the choices where sources are silent.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct UnitConfig {
+    /// The RMP is segmented; without that there is no RMPOPT.
+    pub segmented: bool,
+    /// Another base.
+    pub base_write: BaseWrite,
+    /// The enable bit's edges.
+    pub en_toggle: EnableToggle,
+    /// RMPOPT outside the window.
+    pub outside_window: OutsideWindow,
+    /// Cached scan results.
+    pub scan_cache: ScanCache,
+}
+
+impl Default for UnitConfig {
+    fn default() -> Self {
+        Self {
+            segmented: true,
+            base_write: BaseWrite::default(),
+            en_toggle: EnableToggle::default(),
+            outside_window: OutsideWindow::default(),
+            scan_cache: ScanCache::default(),
+        }
+    }
+}
+
+/// A defect that can be seeded, to show that a check would see it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Fault {
+    /// An RMPUPDATE that should clear the region's bits does not.
+    DropClear,
+    /// A verify believes a cached scan result although the region changed since.
+    StaleCache,
+    /// A verify sets the bit although the region changed while it ran.
+    BlindPublish,
+}
+
+/// How many times each [`Fault`] will still strike; all zero at first.
+#[derive(Debug, Default)]
+pub struct Faults {
+    drop_clear: AtomicU32,
+    stale_cache: AtomicU32,
+    blind_publish: AtomicU32,
+}
+
+impl Faults {
+    const fn new() -> Self {
+        Self {
+            drop_clear: AtomicU32::new(0),
+            stale_cache: AtomicU32::new(0),
+            blind_publish: AtomicU32::new(0),
+        }
+    }
+
+    fn cell(&self, fault: Fault) -> &AtomicU32 {
+        match fault {
+            Fault::DropClear => &self.drop_clear,
+            Fault::StaleCache => &self.stale_cache,
+            Fault::BlindPublish => &self.blind_publish,
+        }
+    }
+
+    /// The next `times` occasions go wrong; 0 repairs.
+    pub fn seed(&self, fault: Fault, times: u32) {
+        self.cell(fault).store(times, Ordering::SeqCst);
+    }
+
+    /// Occasions left that will go wrong.
+    pub fn left(&self, fault: Fault) -> u32 {
+        self.cell(fault).load(Ordering::SeqCst)
+    }
+
+    /// Uses up one occasion, if any is left.
+    fn strikes(&self, fault: Fault) -> bool {
+        let cell = self.cell(fault);
+        // The common case is a plain load.
+        cell.load(Ordering::Relaxed) != 0
+            && cell
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1))
+                .is_ok()
+    }
+}
+
+/// A core's word.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct CoreWord(u64);
+
+impl CoreWord {
+    const SNP_EN: u64 = 1 << 1;
+    const BUSY: u64 = 1 << 2;
+    const EPOCH_SHIFT: u32 = 8;
+    const EPOCH: u64 = 0xFFFF << Self::EPOCH_SHIFT;
+    const BASE: u64 = ((1 << 52) - 1) & !((1 << REGION_SHIFT) - 1);
+    const MSR: u64 = Self::BASE | RmpoptBase::ENABLE;
+
+    const fn msr(self) -> RmpoptBase {
+        match RmpoptBase::from_raw(self.0 & Self::MSR) {
+            Ok(base) => base,
+            Err(_) => RmpoptBase::OFF,
+        }
+    }
+
+    const fn snp_en(self) -> bool {
+        self.0 & Self::SNP_EN != 0
+    }
+
+    const fn busy(self) -> bool {
+        self.0 & Self::BUSY != 0
+    }
+
+    const fn is_enabled(self) -> bool {
+        self.0 & RmpoptBase::ENABLE != 0
+    }
+
+    /// 1 to 65,535; 0 only in a word that was never used, whose table is empty.
+    const fn epoch(self) -> u64 {
+        (self.0 & Self::EPOCH) >> Self::EPOCH_SHIFT
+    }
+
+    /// The epoch after this one, never 0.
+    const fn next_epoch(self) -> u64 {
+        match self.epoch() {
+            0xFFFF => 1,
+            epoch => epoch + 1,
+        }
+    }
+
+    const fn with(self, epoch: u64, msr: RmpoptBase) -> Self {
+        Self(
+            (self.0 & !(Self::EPOCH | Self::MSR))
+                | ((epoch << Self::EPOCH_SHIFT) & Self::EPOCH)
+                | msr.raw(),
+        )
+    }
+}
+
+/// A region's word.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct RegionWord(u64);
+
+impl RegionWord {
+    const IN_FLIGHT: u64 = 0xFFFF;
+    const GENERATION_ONE: u64 = 1 << 16;
+
+    /// A fresh word is 0; its generation is 1, so that no entry of 0 matches.
+    const fn generation(self) -> u64 {
+        (self.0 >> 16).wrapping_add(1) & ((1 << 48) - 1)
+    }
+
+    const fn is_quiet(self) -> bool {
+        self.0 & Self::IN_FLIGHT == 0
+    }
+
+    /// The table entry whose bit is set at this generation.
+    const fn entry(self, epoch: u64) -> u64 {
+        (self.generation() << 16) | epoch
+    }
+}
+
+/// A region's cached scan result.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct CacheWord(u64);
+
+impl CacheWord {
+    const VALID: u64 = 2;
+
+    const fn of(generation: u64, assigned: bool) -> Self {
+        Self((generation << 2) | Self::VALID | assigned as u64)
+    }
+    const fn is_valid(self) -> bool {
+        self.0 & Self::VALID != 0
+    }
+    const fn assigned(self) -> bool {
+        self.0 & 1 != 0
+    }
+    const fn generation(self) -> u64 {
+        self.0 >> 2
+    }
+}
+
+/// An RMPOPT under way: between [`RmpoptUnit::begin`] and [`RmpoptUnit::finish`] time may pass.
+#[must_use = "an RMPOPT that is not finished has no result"]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Begun {
+    core: CoreId,
+    core_word: CoreWord,
+    function: RmpoptFunction,
+    region: Option<Region>,
+    slot: Option<u32>,
+    region_word: RegionWord,
+    verdict: Option<Scan>,
+    cached: bool,
+}
+
+impl Begun {
+    /// The core it runs on.
+    pub const fn core(&self) -> CoreId {
+        self.core
+    }
+
+    /// The region it names; `None` if RAX is 2^52 or more.
+    pub const fn region(&self) -> Option<Region> {
+        self.region
+    }
+
+    /// The region is in the core's window and the host has it.
+    pub const fn is_inside(&self) -> bool {
+        self.slot.is_some()
+    }
+
+    /// A cached scan result is used: no RMP line is read.
+    pub const fn is_cached(&self) -> bool {
+        self.cached
+    }
+
+    /// It will read the RMP and has not done so yet: [`RmpoptUnit::look`] or `finish` does.
+    pub const fn needs_scan(&self) -> bool {
+        matches!(self.function, RmpoptFunction::Verify)
+            && self.slot.is_some()
+            && self.verdict.is_none()
+    }
+}
+
+impl fmt::Debug for Begun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Begun")
+            .field("core", &self.core)
+            .field("function", &self.function)
+            .field("region", &self.region)
+            .field("verdict", &self.verdict)
+            .field("cached", &self.cached)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What an RMPOPT did.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Outcome {
+    /// RFLAGS.CF: the region is optimised on this core.
+    pub cf: bool,
+    /// RMP cache lines read.
+    pub lines: u32,
+    /// A cached scan result was used.
+    pub cached: bool,
+    /// The scan found the region clean, but an update of the region or a write of the core's MSR
+    /// came between, so the bit was not set.
+    pub raced: bool,
+}
+
+/// An update of a region under way; hand it to [`RmpoptUnit::end_update`].
+#[must_use = "an update that does not end keeps its region's bits clear for ever"]
+#[derive(Debug)]
+pub struct UpdateToken {
+    region: Region,
+}
+
+/// The RMPOPT side of a host: tables and MSRs of all cores, cached scan results, generations.
+#[derive(Debug)]
+pub struct RmpoptUnit<U> {
+    storage: U,
+    config: UnitConfig,
+    faults: Faults,
+}
+
+impl<U: UnitStorage> RmpoptUnit<U> {
+    /// A unit after reset: SNP off, every table empty. `storage` must hold zeroes.
+    pub const fn new(storage: U, config: UnitConfig) -> Self {
+        Self { storage, config, faults: Faults::new() }
+    }
+
+    /// The switches in force.
+    pub const fn config(&self) -> &UnitConfig {
+        &self.config
+    }
+
+    /// Where defects are seeded.
+    pub const fn faults(&self) -> &Faults {
+        &self.faults
+    }
+
+    /// Physical cores.
+    pub fn cores(&self) -> u32 {
+        self.storage.cores().len() as u32
+    }
+
+    /// Regions of the host: those below this number can be optimised.
+    pub fn regions(&self) -> u32 {
+        self.storage.regions().len() as u32
+    }
+
+    fn core_cell(&self, core: CoreId) -> Option<&AtomicU64> {
+        self.storage.cores().get(core.0 as usize)
+    }
+
+    /// The core's word; a core that the host lacks has SNP off.
+    fn core_word(&self, core: CoreId) -> CoreWord {
+        CoreWord(self.core_cell(core).map_or(0, |cell| cell.load(Ordering::Acquire)))
+    }
+
+    fn region_word(&self, region: Region) -> Option<RegionWord> {
+        let cell = self.storage.regions().get(region.index())?;
+        Some(RegionWord(cell.load(Ordering::Acquire)))
+    }
+
+    fn slot_cell(&self, core: CoreId, slot: u32) -> Option<&AtomicU64> {
+        self.storage.table(core).get(slot as usize)
+    }
+
+    // ---- platform ----
+
+    /// Sets or clears `SYSCFG.SNP_EN` on one core. Clearing stands for the firmware's hidden path or a
+    /// reset; neither is refused. The core's table is cleared when the bit changes to 0.
+    pub fn set_snp_en(&self, core: CoreId, on: bool) {
+        let Some(cell) = self.core_cell(core) else { return };
+        if on {
+            cell.fetch_or(CoreWord::SNP_EN, Ordering::AcqRel);
+        } else {
+            self.clear_table(core);
+            cell.fetch_and(!CoreWord::SNP_EN, Ordering::AcqRel);
+        }
+    }
+
+    /// Whether RMP checks are on for this core.
+    pub fn snp_en(&self, core: CoreId) -> bool {
+        self.core_word(core).snp_en()
+    }
+
+    /// The core went through a reset: SNP off, `RMPOPT_BASE` 0, empty table.
+    pub fn reset_core(&self, core: CoreId) {
+        self.change_core(core, |word| Some((word.next_epoch(), RmpoptBase::OFF)));
+        self.set_snp_en(core, false);
+    }
+
+    /// What `SNP_INIT` does: clears every core's table, and nothing that was known of a region holds.
+    /// The MSRs stay.
+    pub fn snp_init(&self) {
+        for cell in self.storage.regions() {
+            cell.fetch_add(RegionWord::GENERATION_ONE, Ordering::AcqRel);
+        }
+        self.drop_all_caches();
+        for core in 0..self.cores() {
+            self.clear_table(CoreId(core));
+        }
+    }
+
+    /// Clears one core's table.
+    fn clear_table(&self, core: CoreId) {
+        self.change_core(core, |word| Some((word.next_epoch(), word.msr())));
+    }
+
+    /// Changes epoch and MSR of a core's word under its busy bit. A new epoch that wrapped wipes the
+    /// table first, so that no entry of an older epoch of the same number is left.
+    fn change_core(
+        &self,
+        core: CoreId,
+        change: impl FnOnce(CoreWord) -> Option<(u64, RmpoptBase)>,
+    ) {
+        let Some(cell) = self.core_cell(core) else { return };
+        let word = loop {
+            let word = CoreWord(cell.load(Ordering::Relaxed));
+            let taken = word.0 | CoreWord::BUSY;
+            if !word.busy()
+                && cell
+                    .compare_exchange_weak(word.0, taken, Ordering::Acquire, Ordering::Relaxed)
+                    .is_ok()
+            {
+                break word;
+            }
+            core::hint::spin_loop();
+        };
+        let (epoch, msr) = change(word).unwrap_or((word.epoch(), word.msr()));
+        if epoch < word.epoch() {
+            for entry in self.storage.table(core) {
+                entry.store(0, Ordering::Relaxed);
+            }
+        }
+        // SNP_EN may have changed meanwhile, nothing else.
+        let mut seen = cell.load(Ordering::Relaxed);
+        loop {
+            let next = CoreWord(seen).with(epoch, msr).0 & !CoreWord::BUSY;
+            match cell.compare_exchange_weak(seen, next, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    // ---- MSR ----
+
+    /// RDMSR of `RMPOPT_BASE`.
+    pub fn rdmsr_base(&self, core: CoreId) -> u64 {
+        self.core_word(core).msr().raw()
+    }
+
+    /// WRMSR of `RMPOPT_BASE`. `#GP(0)`: a bit that is neither enable nor base; enabling without SNP
+    /// on this core and a segmented RMP; another base, under [`BaseWrite::Gp`].
+    pub fn wrmsr_base(&self, core: CoreId, raw: u64) -> Result<(), Exception> {
+        let new = RmpoptBase::from_raw(raw).map_err(|_| Exception::GeneralProtection)?;
+        if self.core_cell(core).is_none() {
+            return Err(Exception::GeneralProtection);
+        }
+        let mut refused = false;
+        self.change_core(core, |word| {
+            let old = word.msr();
+            let moved = old.window() != new.window();
+            let toggled = old.is_enabled() != new.is_enabled();
+            refused = (new.is_enabled() && !(word.snp_en() && self.config.segmented))
+                || (moved
+                    && self.config.base_write == BaseWrite::Gp
+                    && old.is_enabled()
+                    && new.is_enabled());
+            if refused {
+                return None;
+            }
+            if (moved && self.config.base_write != BaseWrite::KeepsByIndex)
+                || (toggled && self.config.en_toggle == EnableToggle::Clears)
+            {
+                return Some((word.next_epoch(), new));
+            }
+            let misses = self.config.en_toggle == EnableToggle::KeepsAndMissesRmpupdate;
+            if !(moved || toggled && misses) {
+                return Some((word.epoch(), new));
+            }
+            let epoch = word.next_epoch();
+            self.carry_over(core, word, new, epoch);
+            Some((epoch, new))
+        });
+        if refused {
+            Err(Exception::GeneralProtection)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Whether entries under `msr` are out of RMPUPDATE's reach: then an entry is the bare epoch
+    /// while its bit is set (generation 0 is no region's).
+    fn is_frozen(&self, msr: RmpoptBase) -> bool {
+        self.config.en_toggle == EnableToggle::KeepsAndMissesRmpupdate && !msr.is_enabled()
+    }
+
+    /// Rewrites the table so that the bits of `old` under its MSR mean the same slots under `new`.
+    fn carry_over(&self, core: CoreId, old: CoreWord, new: RmpoptBase, epoch: u64) {
+        let old_msr = old.msr();
+        // A slot whose region the host lacks cannot be cleared by RMPUPDATE either.
+        let word_of = |msr: RmpoptBase, slot: u32| match msr.window().region(slot) {
+            Some(region) if !self.is_frozen(msr) => self.region_word(region),
+            _ => None,
+        };
+        for (slot, cell) in (0..Window::REGIONS).zip(self.storage.table(core)) {
+            let entry = cell.load(Ordering::Relaxed);
+            let set = match word_of(old_msr, slot) {
+                Some(word) => word.is_quiet() && entry == word.entry(old.epoch()),
+                None => entry != 0 && entry == old.epoch(),
+            };
+            let entry = match (set, word_of(new, slot)) {
+                (false, _) => 0,
+                (true, Some(word)) => word.entry(epoch),
+                (true, None) => epoch,
+            };
+            cell.store(entry, Ordering::Relaxed);
+        }
+    }
+
+    // ---- updates ----
+
+    /// To be called before a page of `region` changes its assignment or size. Until the matching
+    /// [`Self::end_update`] no core's bit for the region counts.
+    pub fn begin_update(&self, region: Region) -> UpdateToken {
+        if let Some(cell) = self.storage.regions().get(region.index()) {
+            cell.fetch_add(1, Ordering::AcqRel);
+            // The change of the RMP that follows is seen by nobody who has not seen this.
+            fence(Ordering::SeqCst);
+        }
+        UpdateToken { region }
+    }
+
+    /// Ends an update. `clears`: the page was assigned, or is now, or changed its size. Then the
+    /// region's bits are clear on all cores and its cached scan result is void.
+    #[allow(clippy::needless_pass_by_value)] // Consumed on purpose: an update ends once.
+    pub fn end_update(&self, token: UpdateToken, clears: bool) {
+        let UpdateToken { region } = token;
+        let clears = clears && !self.faults.strikes(Fault::DropClear);
+        let add = u64::from(clears) * RegionWord::GENERATION_ONE;
+        if let Some(cell) = self.storage.regions().get(region.index()) {
+            cell.fetch_add(add.wrapping_sub(1), Ordering::AcqRel);
+        }
+    }
+
+    // ---- the bit ----
+
+    /// Whether the core skips RMP checks in `region`: SNP and RMPOPT are on, the region is in the
+    /// window and its bit is set.
+    pub fn is_optimised(&self, core: CoreId, region: Region) -> bool {
+        let word = self.core_word(core);
+        word.snp_en() && word.is_enabled() && !word.busy() && self.bit(core, word, region)
+    }
+
+    fn bit(&self, core: CoreId, word: CoreWord, region: Region) -> bool {
+        let (Some(slot), Some(now)) = (word.msr().window().slot(region), self.region_word(region))
+        else {
+            return false;
+        };
+        let Some(cell) = self.slot_cell(core, slot) else { return false };
+        now.is_quiet() && cell.load(Ordering::Acquire) == now.entry(word.epoch())
+    }
+
+    /// How many regions the core has optimised.
+    pub fn optimised_regions(&self, core: CoreId) -> u32 {
+        let window = self.core_word(core).msr().window();
+        let end = window.end().min(self.regions());
+        let regions = (window.base.get()..end).filter_map(Region::new);
+        regions.map(|region| u32::from(self.is_optimised(core, region))).sum()
+    }
+
+    // ---- cached scan results ----
+
+    /// Forgets the cached scan result of a region, as hardware may at any time.
+    pub fn drop_cache(&self, region: Region) {
+        if let Some(cell) = self.storage.caches().get(region.index()) {
+            cell.store(0, Ordering::Release);
+        }
+    }
+
+    /// Forgets all cached scan results.
+    pub fn drop_all_caches(&self) {
+        for cell in self.storage.caches() {
+            cell.store(0, Ordering::Release);
+        }
+    }
+
+    /// The usable cached result for the region at this generation.
+    fn cached(&self, region: Region, now: RegionWord) -> Option<Scan> {
+        if !self.config.scan_cache.enabled {
+            return None;
+        }
+        let word = CacheWord(self.storage.caches().get(region.index())?.load(Ordering::Acquire));
+        let fresh = now.is_quiet() && word.generation() == now.generation();
+        if word.is_valid() && (fresh || self.faults.strikes(Fault::StaleCache)) {
+            Some(Scan { assigned: word.assigned(), lines: 0 })
+        } else {
+            None
+        }
+    }
+
+    fn remember(&self, region: Region, now: RegionWord, assigned: bool) {
+        let cache = self.config.scan_cache;
+        if cache.enabled && (cache.negative || !assigned) {
+            if let Some(cell) = self.storage.caches().get(region.index()) {
+                cell.store(CacheWord::of(now.generation(), assigned).0, Ordering::Release);
+            }
+        }
+    }
+
+    // ---- the instruction ----
+
+    /// First half of RMPOPT: raises `#UD` without SNP on this core, a segmented RMP and the core's
+    /// enable bit; notes the region's generation and looks up the cached scan result. `rax` is
+    /// rounded down to 1 GiB.
+    pub fn begin(
+        &self,
+        core: CoreId,
+        rax: u64,
+        function: RmpoptFunction,
+    ) -> Result<Begun, Exception> {
+        let core_word = self.core_word(core);
+        if !(core_word.snp_en() && self.config.segmented && core_word.is_enabled()) {
+            return Err(Exception::UndefinedOpcode);
+        }
+        let region = u32::try_from(rax >> REGION_SHIFT).ok().and_then(Region::new);
+        let slot = region.and_then(|region| core_word.msr().window().slot(region));
+        if slot.is_none() && self.config.outside_window == OutsideWindow::Gp {
+            return Err(Exception::GeneralProtection);
+        }
+        let region_word = region.and_then(|region| self.region_word(region));
+        let mut begun = Begun {
+            core,
+            core_word,
+            function,
+            region,
+            slot: region_word.and(slot),
+            region_word: region_word.unwrap_or(RegionWord(0)),
+            verdict: None,
+            cached: false,
+        };
+        if let (true, Some(region)) = (begun.needs_scan(), region) {
+            begun.verdict = self.cached(region, begun.region_word);
+            begun.cached = begun.verdict.is_some();
+        }
+        Ok(begun)
+    }
+
+    /// Reads the RMP now, if this RMPOPT has to and has not yet; [`Self::finish`] uses what is found
+    /// here. `None` if it reads nothing.
+    pub fn look(&self, begun: &mut Begun, rmp: &impl RegionScan) -> Option<Scan> {
+        match begun.region {
+            Some(region) if begun.needs_scan() => {
+                begun.verdict = Some(rmp.scan(region));
+                begun.verdict
+            }
+            _ => None,
+        }
+    }
+
+    /// Second half of RMPOPT: reads the RMP unless done, sets or clears the bit, gives CF. The bit is
+    /// set only if no update of the region began or ended since [`Self::begin`] and none was under
+    /// way then.
+    pub fn finish(&self, mut begun: Begun, rmp: &impl RegionScan) -> Outcome {
+        let nothing = Outcome { cf: false, lines: 0, cached: false, raced: false };
+        let (Some(region), Some(slot)) = (begun.region, begun.slot) else { return nothing };
+        if begun.function == RmpoptFunction::Report {
+            return Outcome { cf: self.bit(begun.core, begun.core_word, region), ..nothing };
+        }
+        let _ = self.look(&mut begun, rmp);
+        let Some(scan) = begun.verdict else { return nothing };
+        // What was read of the RMP above is older than what is read of the region's word below.
+        fence(Ordering::SeqCst);
+        let now = self.region_word(region).unwrap_or(RegionWord(0));
+        let same_core = self.core_word(begun.core) == begun.core_word;
+        let mut quiet = now == begun.region_word && now.is_quiet();
+        if quiet && !begun.cached {
+            self.remember(region, now, scan.assigned);
+        }
+        if !quiet && !scan.assigned {
+            quiet = self.faults.strikes(Fault::BlindPublish);
+        }
+        let cf = !scan.assigned && quiet && same_core;
+        if let (true, Some(cell)) = (same_core, self.slot_cell(begun.core, slot)) {
+            let entry = if cf { now.entry(begun.core_word.epoch()) } else { 0 };
+            cell.store(entry, Ordering::Release);
+        }
+        Outcome { cf, lines: scan.lines, cached: begun.cached, raced: !cf && !scan.assigned }
+    }
+
+    /// RMPOPT, both halves at once.
+    pub fn rmpopt(
+        &self,
+        core: CoreId,
+        rax: u64,
+        function: RmpoptFunction,
+        rmp: &impl RegionScan,
+    ) -> Result<Outcome, Exception> {
+        Ok(self.finish(self.begin(core, rax, function)?, rmp))
+    }
+}
