@@ -1,0 +1,173 @@
+//! Bitmaps: one bit per region of the host, and one bit per region of a core's window.
+
+use crate::snp_defs::{Region, Window};
+
+/// Words of a [`WindowMask`]: 2,048 bits.
+pub const WINDOW_WORDS: usize = (Window::REGIONS / 64) as usize;
+
+/// 64-bit words that hold one bit for each of `regions`.
+pub const fn words_for(regions: u32) -> usize {
+    regions.div_ceil(64) as usize
+}
+
+/// Whether bit `index` is set; bits past the end are clear.
+pub(crate) fn test(words: &[u64], index: u32) -> bool {
+    words.get((index / 64) as usize).is_some_and(|word| word >> (index % 64) & 1 == 1)
+}
+
+/// Sets or clears bit `index`; past the end nothing happens. Returns what it was.
+pub(crate) fn assign(words: &mut [u64], index: u32, on: bool) -> bool {
+    let Some(word) = words.get_mut((index / 64) as usize) else { return false };
+    let bit = 1u64 << (index % 64);
+    let was = *word & bit != 0;
+    if on {
+        *word |= bit;
+    } else {
+        *word &= !bit;
+    }
+    was
+}
+
+/// Index of the first set bit at or after `from`.
+pub(crate) fn next_set(words: &[u64], from: u32) -> Option<u32> {
+    let mut keep = u64::MAX << (from % 64);
+    for (index, word) in words.iter().enumerate().skip((from / 64) as usize) {
+        let rest = word & keep;
+        if rest != 0 {
+            return Some(index as u32 * 64 + rest.trailing_zeros());
+        }
+        keep = u64::MAX;
+    }
+    None
+}
+
+/// One bit for each of the 2,048 regions of a core's window; bit 0 is the window's base.
+///
+/// 256 bytes: a core's RMPOPT table has exactly these bits (spec/rmpopt.md 2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WindowMask([u64; WINDOW_WORDS]);
+
+impl Default for WindowMask {
+    fn default() -> Self {
+        Self::EMPTY
+    }
+}
+
+impl WindowMask {
+    /// No bit set.
+    pub const EMPTY: Self = Self([0; WINDOW_WORDS]);
+
+    /// The bits of a host-wide bitmap that lie in `window`.
+    pub fn of(words: &[u64], window: Window) -> Self {
+        let (first, shift) = ((window.base.get() / 64) as usize, window.base.get() % 64);
+        let mut mask = Self::EMPTY;
+        for (index, out) in mask.0.iter_mut().enumerate() {
+            let low = words.get(first + index).copied().unwrap_or(0);
+            *out = low >> shift;
+            if shift != 0 {
+                let high = words.get(first + index + 1).copied().unwrap_or(0);
+                *out |= high << (64 - shift);
+            }
+        }
+        mask
+    }
+
+    /// Whether bit `slot` is set.
+    pub fn contains(&self, slot: u32) -> bool {
+        test(&self.0, slot)
+    }
+
+    /// Sets bit `slot`; returns whether it was clear.
+    pub fn insert(&mut self, slot: u32) -> bool {
+        slot < Window::REGIONS && !assign(&mut self.0, slot, true)
+    }
+
+    /// Clears bit `slot`; returns whether it was set.
+    pub fn remove(&mut self, slot: u32) -> bool {
+        assign(&mut self.0, slot, false)
+    }
+
+    /// The bits that are set here and not in `other`.
+    #[must_use]
+    pub fn without(&self, other: &Self) -> Self {
+        let mut rest = *self;
+        for (word, gone) in rest.0.iter_mut().zip(&other.0) {
+            *word &= !gone;
+        }
+        rest
+    }
+
+    /// The bits that are set in both.
+    #[must_use]
+    pub fn intersect(&self, other: &Self) -> Self {
+        let mut both = *self;
+        for (word, kept) in both.0.iter_mut().zip(&other.0) {
+            *word &= kept;
+        }
+        both
+    }
+
+    /// Whether no bit is set.
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(|&word| word == 0)
+    }
+
+    /// Bits set.
+    pub fn count(&self) -> u32 {
+        self.0.iter().map(|word| word.count_ones()).sum()
+    }
+
+    /// First set bit at or after `from`.
+    pub fn next(&self, from: u32) -> Option<u32> {
+        next_set(&self.0, from)
+    }
+
+    /// The set bits, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        let mut from = 0;
+        core::iter::from_fn(move || {
+            let slot = self.next(from)?;
+            from = slot + 1;
+            Some(slot)
+        })
+    }
+
+    /// The regions that the set bits stand for in `window`, ascending.
+    pub fn regions(&self, window: Window) -> impl Iterator<Item = Region> + '_ {
+        self.iter().filter_map(move |slot| window.region(slot))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_cuts_the_bitmap_where_its_base_lies() {
+        let mut words = [0u64; 40];
+        for index in [0, 15, 16, 63, 64, 100, 2063, 2064, 2500] {
+            assign(&mut words, index, true);
+        }
+        let at = |base| {
+            let window = Window { base: Region::new(base).unwrap() };
+            WindowMask::of(&words, window).regions(window).map(Region::get).collect::<Vec<_>>()
+        };
+        assert_eq!(at(0), [0, 15, 16, 63, 64, 100]);
+        assert_eq!(at(16), [16, 63, 64, 100, 2063]);
+        assert_eq!(at(64), [64, 100, 2063, 2064]);
+        assert_eq!(at(2501), Vec::<u32>::new());
+    }
+
+    #[test]
+    fn masks_count_what_they_hold() {
+        let mut mask = WindowMask::EMPTY;
+        assert!(mask.insert(2047) && !mask.insert(2047) && !mask.insert(2048));
+        assert!(mask.insert(0) && mask.contains(0) && !mask.contains(5000));
+        assert_eq!((mask.count(), mask.next(1), mask.next(2048)), (2, Some(2047), None));
+        let mut other = WindowMask::EMPTY;
+        other.insert(0);
+        assert_eq!(mask.without(&other).iter().collect::<Vec<_>>(), [2047]);
+        assert_eq!(mask.intersect(&other), other);
+        assert!(mask.remove(0) && !mask.remove(0) && !mask.is_empty());
+    }
+}

@@ -1,0 +1,73 @@
+//! What an operator can set, with its defaults.
+
+use crate::rmpopt_core::{MICROSECOND, MILLISECOND, SECOND};
+
+/// Parameters of [`Tracked`](super::Tracked). All times in nanoseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// From a region's last activity to its verification.
+    pub delay_ns: u64,
+    /// From a region's first activity to its verification, however active it stays.
+    pub bound_ns: u64,
+    /// First retry where the evidence is incomplete; doubles up to [`Self::retry_max_ns`].
+    pub retry_ns: u64,
+    /// Longest retry interval, after which a region waits for its next mark.
+    pub retry_max_ns: u64,
+    /// Clean regions are collected for so long before followers are asked, unless the leader has
+    /// nothing left to do.
+    pub merge_ns: u64,
+    /// Followers ride on interrupts that come anyway for so long, then they are woken once.
+    pub follow_ns: u64,
+    /// How often marks are drained while there are any.
+    pub tick_ns: u64,
+    /// Longest stretch for which followers hold a CPU, one RMPOPT more or less.
+    pub hold_ns: u64,
+    /// An RMPOPT longer than this was a full scan: a follower yields at once.
+    pub slow_ns: u64,
+    /// Followers that may be woken at once.
+    pub followers_at_once: u16,
+    /// A region that was clean for less than this before it was lost counts as flipping: its delay
+    /// doubles, up to the bound.
+    pub flip_ns: u64,
+    /// One core's belief is audited (RMPOPT function 1) this often, in turn; 0: never.
+    pub audit_ns: u64,
+    /// Regions per audit.
+    pub audit_regions: u32,
+    /// CPU time that leaders and followers may take per minute; 0: no limit.
+    pub cap_ns_per_minute: u64,
+    /// Without probes: regions that are not optimised verified per second, in turn; 0 with probes.
+    pub sweep_per_second: u32,
+    /// A base may be written again within one SNP_INIT (silicon known to clear the table then).
+    pub trust_base_clear: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            delay_ns: SECOND,
+            bound_ns: 10 * SECOND,
+            retry_ns: SECOND,
+            retry_max_ns: 8 * SECOND,
+            merge_ns: SECOND,
+            follow_ns: 2 * SECOND,
+            tick_ns: 250 * MILLISECOND,
+            hold_ns: 100 * MICROSECOND,
+            slow_ns: 20 * MICROSECOND,
+            followers_at_once: 16,
+            flip_ns: 60 * SECOND,
+            audit_ns: 30 * SECOND,
+            audit_regions: 64,
+            cap_ns_per_minute: 0,
+            sweep_per_second: 0,
+            trust_base_clear: false,
+        }
+    }
+}
+
+impl Config {
+    /// Delay of a region that has flipped `hold_off` times in a row.
+    pub(super) fn delay(&self, hold_off: u8) -> u64 {
+        let doubled = self.delay_ns.checked_shl(u32::from(hold_off)).unwrap_or(u64::MAX);
+        doubled.min(self.bound_ns).max(self.delay_ns)
+    }
+}

@@ -1,0 +1,169 @@
+//! Followers: cores that lack what a leader found clean; and the audit.
+
+use super::{Phase, Tracked};
+use crate::rmpopt_core::storage::CoreState;
+use crate::rmpopt_core::{Action, Batch, BatchReport, CoreId, Storage, Ticket, Time, WindowMask};
+use crate::snp_defs::{Region, RmpoptFunction};
+
+impl<S: Storage> Tracked<S> {
+    /// The next core that lacks a clean region gets all it lacks.
+    pub(super) fn next_offer(&mut self, now: Time) -> Option<Action> {
+        if !self.offers_wanted || !self.may_offer(now) {
+            return None;
+        }
+        let cores = self.storage.cores().len() as u16;
+        for _ in 0..cores {
+            let core = CoreId(self.core_cursor % cores);
+            self.core_cursor = (core.0 + 1) % cores;
+            let Some(cell) = self.storage.cores().get(core.index()) else { continue };
+            let auditing = self
+                .audit
+                .is_some_and(|(audited, serial)| audited == core && cell.offered == Some(serial));
+            if cell.offered.is_some() && !auditing {
+                continue;
+            }
+            let (window, regions) = (cell.window, self.missing(cell));
+            if regions.is_empty() {
+                continue;
+            }
+            if auditing {
+                self.audit = None;
+            }
+            let ticket = self.ticket();
+            if let Some(cell) = self.storage.cores_mut().get_mut(core.index()) {
+                cell.offered = Some(ticket.serial);
+            }
+            self.offers_out = self.offers_out.saturating_add(1);
+            let by = if self.first_pass { now } else { now.after(self.config.follow_ns) };
+            let function = RmpoptFunction::Verify;
+            return Some(Action::Offer {
+                batch: Batch { core, ticket, function, window, regions },
+                by,
+            });
+        }
+        if self.leaders_done(now) {
+            self.first_pass = false;
+        }
+        self.offers_wanted = self.first_pass;
+        self.unoffered_since = None;
+        None
+    }
+
+    /// Clean regions are collected while the leaders work, but not for long; in the first pass
+    /// until they are done, so that each core is visited once.
+    fn may_offer(&self, now: Time) -> bool {
+        let patience_ns = if self.first_pass { self.config.bound_ns } else { self.config.merge_ns };
+        self.leaders_done(now)
+            || self.unoffered_since.is_some_and(|since| now.since(since) >= patience_ns)
+    }
+
+    fn leaders_done(&self, now: Time) -> bool {
+        self.bases_out == 0 && !self.leaders.any_busy() && now < self.next_due
+    }
+
+    pub(super) fn batch(&mut self, now: Time, report: &BatchReport) {
+        let core = report.core;
+        let Some(cell) = self.storage.cores_mut().get_mut(core.index()) else { return };
+        if report.ticket.init != self.init || cell.offered != Some(report.ticket.serial) {
+            return;
+        }
+        if report.finished {
+            cell.offered = None;
+        }
+        let window = cell.window;
+        self.stats.slow_followers = self.stats.slow_followers.wrapping_add(u64::from(report.slow));
+        let audit = report.function == RmpoptFunction::Report;
+        for region in report.set.regions(window) {
+            if !audit && self.is_current(report.ticket, region) && self.is_clean(region) {
+                self.believe(core, region);
+            }
+        }
+        for region in report.refused.regions(window) {
+            if !self.is_current(report.ticket, region) {
+                self.stats.stale = self.stats.stale.wrapping_add(1);
+            } else if audit {
+                self.audit_failed(core, region);
+            } else {
+                self.suspect(now, region);
+            }
+        }
+        if report.finished {
+            if audit {
+                self.audit = None;
+            } else {
+                self.offers_out = self.offers_out.saturating_sub(1);
+            }
+            self.offers_wanted = true;
+            self.unoffered_since.get_or_insert(now);
+        }
+    }
+
+    pub(super) fn batch_fault(&mut self, core: CoreId, ticket: Ticket) {
+        let offered = self.storage.cores().get(core.index()).and_then(|cell| cell.offered);
+        if ticket.init == self.init && offered == Some(ticket.serial) {
+            self.bar(core);
+            self.phase = Phase::Stopping { asked: false, clear: false };
+        }
+    }
+
+    /// Asks one core whether it has what it is believed to have.
+    pub(super) fn next_audit(&mut self, now: Time) -> Option<Action> {
+        if self.config.audit_ns == 0 || now < self.audit_at || self.first_pass {
+            return None;
+        }
+        self.audit_at = now.after(self.config.audit_ns);
+        // A core that had no interrupt since the last turn is let go.
+        if let Some((core, serial)) = self.audit.take() {
+            if let Some(cell) = self.storage.cores_mut().get_mut(core.index()) {
+                if cell.offered == Some(serial) {
+                    cell.offered = None;
+                }
+            }
+        }
+        let cores = self.storage.cores().len() as u16;
+        for _ in 0..cores {
+            let core = CoreId(self.audit_cursor % cores);
+            self.audit_cursor = (core.0 + 1) % cores;
+            let Some(cell) = self.storage.cores().get(core.index()).copied() else { continue };
+            if cell.state != CoreState::Enabled
+                || cell.offered.is_some()
+                || cell.believed.is_empty()
+            {
+                continue;
+            }
+            let regions = self.audited(&cell.believed);
+            let ticket = self.ticket();
+            if let Some(cell) = self.storage.cores_mut().get_mut(core.index()) {
+                cell.offered = Some(ticket.serial);
+            }
+            self.audit = Some((core, ticket.serial));
+            let function = RmpoptFunction::Report;
+            let batch = Batch { core, ticket, function, window: cell.window, regions };
+            return Some(Action::Offer { batch, by: Time::NEVER });
+        }
+        None
+    }
+
+    /// So many of the believed regions as one audit takes, from a place that moves each time.
+    fn audited(&self, believed: &WindowMask) -> WindowMask {
+        let count = believed.count();
+        let start = self.serial.wrapping_mul(self.config.audit_regions) % count.max(1);
+        let from_start = believed.iter().skip(start as usize).chain(believed.iter());
+        let mut regions = WindowMask::EMPTY;
+        for slot in from_start.take(self.config.audit_regions.min(count) as usize) {
+            regions.insert(slot);
+        }
+        regions
+    }
+
+    /// The bit was not set although no mark said so.
+    fn audit_failed(&mut self, core: CoreId, region: Region) {
+        self.stats.audit_failures = self.stats.audit_failures.wrapping_add(1);
+        if let Some(cell) = self.storage.cores_mut().get_mut(core.index()) {
+            if let Some(slot) = cell.window.slot(region) {
+                cell.believed.remove(slot);
+            }
+        }
+        self.offers_wanted = true;
+    }
+}
