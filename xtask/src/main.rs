@@ -1,2 +1,42 @@
-//! xtask
-fn main() {}
+//! Developer commands, run as `cargo xtask <command>`.
+
+mod kernel_boot;
+mod kernel_env;
+mod kernel_module;
+mod kernel_spike;
+mod process;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Developer commands of this workspace.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// One line for each command; each has a file of its own.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make the folder in which kernel modules are built for a stock distribution kernel
+    KernelEnv(kernel_env::Args),
+    /// Build the control plane as a kernel module and load it in QEMU
+    KernelSpike(kernel_spike::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::KernelEnv(args) => kernel_env::run(&args),
+        Command::KernelSpike(args) => kernel_spike::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

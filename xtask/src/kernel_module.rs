@@ -1,0 +1,261 @@
+//! Building a module inside the kernel environment, and looking at what the compiler made of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::kernel_env::{KernelEnv, repository};
+use crate::process::{capture, run_logged};
+
+/// Parts of the repository that take part in a module's build: the module and the shared floors.
+const STAGED: [&str; 4] =
+    ["kernel", "crates/snp-defs/src", "crates/rmpopt-core/src", "crates/snp-model/src"];
+
+/// A stack frame larger than this is worth a second look: a kernel stack has 16 KiB for everyone.
+pub(crate) const LARGE_FRAME: u64 = 1024;
+
+/// A module's folder in the repository and its name.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Module {
+    /// Folder with the Kbuild file, from the repository's root.
+    pub(crate) folder: &'static str,
+    /// Name without `.ko`.
+    pub(crate) name: &'static str,
+}
+
+/// How strict a build is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Strictness {
+    /// As the distribution builds: warnings are printed.
+    Stock,
+    /// Clippy instead of rustc, every warning an error.
+    Lint,
+}
+
+impl Module {
+    /// The built module.
+    pub(crate) fn file(self, env: &KernelEnv) -> PathBuf {
+        self.staged(env).join(format!("{}.ko", self.name))
+    }
+
+    fn staged(self, env: &KernelEnv) -> PathBuf {
+        env.root().join("build").join(self.folder)
+    }
+
+    /// Builds the module from the repository's present sources; returns the log.
+    pub(crate) fn build(self, env: &KernelEnv, strictness: Strictness) -> Result<String> {
+        stage(env)?;
+        let log = env.logs().join(match strictness {
+            Strictness::Stock => format!("{}-build.log", self.name),
+            Strictness::Lint => format!("{}-lint.log", self.name),
+        });
+        let mut make = env.make();
+        make.arg(format!("M=/build/{}", self.folder)).arg("modules");
+        if strictness == Strictness::Lint {
+            make.args(["CLIPPY=1", "KRUSTFLAGS=-Dwarnings"]);
+        }
+        run_logged(&mut make, &log)?;
+        Ok(fs::read_to_string(&log)?)
+    }
+
+    /// What in the object could stop the kernel or use up its stack.
+    pub(crate) fn inspect(self, env: &KernelEnv) -> Result<Inspection> {
+        let object = format!("/build/{}/{}.o", self.folder, self.name);
+        let mut objdump = env.command("objdump");
+        objdump.args(["--disassemble", "--reloc", "--no-show-raw-insn", "--demangle=rust"]);
+        Ok(Inspection::of(&capture(objdump.arg(object))?))
+    }
+}
+
+/// Findings about an object file.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Inspection {
+    /// Panicking functions it refers to, each with the functions that do.
+    pub(crate) panics: BTreeMap<String, BTreeSet<String>>,
+    /// Functions that touch floating point registers, which the kernel does not save.
+    pub(crate) floats: BTreeSet<String>,
+    /// Bytes of stack per function, largest first.
+    pub(crate) frames: Vec<(u64, String)>,
+}
+
+impl Inspection {
+    /// Reads a disassembly with relocations.
+    fn of(disassembly: &str) -> Self {
+        let mut found = Self::default();
+        let mut frames: BTreeMap<String, u64> = BTreeMap::new();
+        let mut function = String::new();
+        for line in disassembly.lines() {
+            if let Some(name) = label(line) {
+                name.clone_into(&mut function);
+            } else if let Some(target) = relocation(line) {
+                if can_panic(target) {
+                    let callers = found.panics.entry(target.to_owned()).or_default();
+                    callers.insert(function.clone());
+                }
+            } else if let Some((_, instruction)) = line.split_once(":\t") {
+                let bytes = stack_taken(instruction);
+                if bytes > 0 {
+                    *frames.entry(function.clone()).or_default() += bytes;
+                }
+                if ["%xmm", "%ymm", "%st(", "\tfld"].iter().any(|use_| instruction.contains(use_)) {
+                    found.floats.insert(function.clone());
+                }
+            }
+        }
+        found.frames = frames.into_iter().map(|(name, bytes)| (bytes, name)).collect();
+        found.frames.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+        found
+    }
+}
+
+impl fmt::Display for Inspection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (symbol, callers) in &self.panics {
+            writeln!(f, "{symbol}")?;
+            for caller in callers {
+                writeln!(f, "    {caller}")?;
+            }
+        }
+        for function in &self.floats {
+            writeln!(f, "floating point: {function}")?;
+        }
+        for (bytes, function) in &self.frames {
+            writeln!(f, "{bytes:6} bytes of stack: {function}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The name in `0000000000000010 <name>:`.
+fn label(line: &str) -> Option<&str> {
+    let (address, rest) = line.split_once(" <")?;
+    let hex = !address.is_empty() && address.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if hex { rest.strip_suffix(">:") } else { None }
+}
+
+/// The target in `  1f: R_X86_64_PLT32 name-0x4`.
+fn relocation(line: &str) -> Option<&str> {
+    let (_, rest) = line.split_once(": R_X86_64_")?;
+    let target = rest.split_once(char::is_whitespace)?.1.trim();
+    let end = target.rfind(['-', '+']).filter(|at| target[at + 1..].starts_with("0x"));
+    Some(end.map_or(target, |at| &target[..at]))
+}
+
+fn can_panic(symbol: &str) -> bool {
+    let exact = ["unwrap_failed", "expect_failed", "index_fail", "len_fail", "order_fail"];
+    symbol.contains("panic") || exact.iter().any(|end| symbol.contains(end))
+}
+
+/// Bytes by which an instruction of a function's start moves the stack pointer.
+fn stack_taken(instruction: &str) -> u64 {
+    let mut words = instruction.split_whitespace();
+    match (words.next(), words.next()) {
+        (Some("push"), Some(_)) => 8,
+        (Some("sub"), Some(operands)) => operands
+            .strip_prefix("$0x")
+            .and_then(|rest| rest.strip_suffix(",%rsp"))
+            .and_then(|hex| u64::from_str_radix(hex, 16).ok())
+            // Taking away a negative number gives stack back.
+            .filter(|bytes| *bytes < 1 << 31)
+            .unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// Copies the sources into the environment under their own relative paths. Files that have not
+/// changed keep their times, so Kbuild rebuilds only what it must.
+fn stage(env: &KernelEnv) -> Result<()> {
+    let repository = repository()?;
+    let staged = env.root().join("build");
+    for part in STAGED {
+        let (from, to) = (repository.join(part), staged.join(part));
+        if from.is_dir() {
+            copy_sources(&from, &to).with_context(|| format!("copying {part}"))?;
+        }
+        if to.is_dir() {
+            drop_stale(&from, &to)?;
+        }
+    }
+    Ok(())
+}
+
+fn is_source(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let generated = name.ends_with(".mod.c") || name.starts_with('.');
+    let extension = path.extension().and_then(|ext| ext.to_str()).unwrap_or_default();
+    let known = matches!(extension, "rs" | "c" | "h") || name == "Kbuild" || name == "Makefile";
+    known && !generated
+}
+
+fn copy_sources(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        if source.is_dir() {
+            copy_sources(&source, &target)?;
+        } else if is_source(&source) {
+            let text = fs::read(&source)?;
+            if fs::read(&target).ok().as_ref() != Some(&text) {
+                fs::write(&target, text)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Removes copies of files that the repository no longer has.
+fn drop_stale(from: &Path, to: &Path) -> Result<()> {
+    for entry in fs::read_dir(to)? {
+        let entry = entry?;
+        let (copy, source) = (entry.path(), from.join(entry.file_name()));
+        if copy.is_dir() {
+            drop_stale(&source, &copy)?;
+        } else if is_source(&copy) && !source.exists() {
+            fs::remove_file(&copy)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DISASSEMBLY: &str = "\
+0000000000000010 <spike::run>:
+  10:\tpush   %rbx
+  11:\tsub    $0x420,%rsp
+  18:\tcall   1d <spike::run+0xd>
+\t\t\t19: R_X86_64_PLT32\tcore::panicking::panic_bounds_check-0x4
+  1d:\tadd    $0x420,%rsp
+
+0000000000000030 <spike::float>:
+  30:\tmovsd  (%rdi),%xmm0
+  34:\tsub    $0xffffffffffffff80,%rsp
+  38:\tcall   3d <spike::float+0xd>
+\t\t\t39: R_X86_64_PLT32\tktime_get-0x4
+";
+
+    #[test]
+    fn a_disassembly_tells_panics_floats_and_frames() {
+        let found = Inspection::of(DISASSEMBLY);
+        let callers = &found.panics["core::panicking::panic_bounds_check"];
+        assert_eq!(callers.iter().collect::<Vec<_>>(), ["spike::run"]);
+        assert_eq!(found.panics.len(), 1);
+        assert_eq!(found.floats.iter().collect::<Vec<_>>(), ["spike::float"]);
+        assert_eq!(found.frames, [(0x428, "spike::run".to_owned())]);
+    }
+
+    #[test]
+    fn only_sources_are_copied() {
+        assert!(is_source(Path::new("a/Kbuild")));
+        assert!(is_source(Path::new("a/b.rs")));
+        assert!(!is_source(Path::new("a/b.mod.c")));
+        assert!(!is_source(Path::new("a/.b.o.cmd")));
+        assert!(!is_source(Path::new("a/b.ko")));
+    }
+}
