@@ -1,5 +1,6 @@
 //! Developer commands, run as `cargo xtask <command>`.
 
+mod ci;
 mod kernel_boot;
 mod kernel_env;
 mod kernel_module;
@@ -21,6 +22,8 @@ struct Cli {
 /// One line for each command; each has a file of its own.
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run every check of this repository
+    Ci(ci::Args),
     /// Make the folder in which kernel modules are built for a stock distribution kernel
     KernelEnv(kernel_env::Args),
     /// Build the control plane as a kernel module and load it in QEMU
@@ -29,6 +32,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Ci(args) => ci::run(&args),
         Command::KernelEnv(args) => kernel_env::run(&args),
         Command::KernelSpike(args) => kernel_spike::run(&args),
     };

@@ -15,8 +15,6 @@ mod page_state;
 mod rmpopt;
 mod status;
 
-// Where this folder is a module of another crate, what that crate does not use is an unused import.
-#[allow(unused_imports)]
 pub use self::{
     addr::*,
     counters::{Counter, Counters},

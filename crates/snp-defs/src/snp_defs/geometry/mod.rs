@@ -12,7 +12,6 @@ mod segmented;
 
 use core::fmt;
 
-#[allow(unused_imports)]
 pub use self::{
     contiguous::ContiguousRmp,
     error::{GeometryError, LinuxRefusal},
