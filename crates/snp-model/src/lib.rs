@@ -9,6 +9,8 @@ pub mod snp_model;
 pub use self::snp_model::*;
 
 #[cfg(feature = "std")]
+pub mod oracle;
+#[cfg(feature = "std")]
 mod std_storage;
 #[cfg(feature = "std")]
 pub use self::std_storage::{HeapStorage, HeapUnitStorage, StdMachine};

@@ -1,6 +1,6 @@
 //! One page's way through a small host.
 
-use snp_defs::{Gpa, PageSize, Pfn, Region, RmpOperand, RmpoptBase, RmpoptFunction};
+use snp_defs::{Gpa, PageFaultCode, PageSize, Pfn, Region, RmpOperand, RmpoptBase, RmpoptFunction};
 use snp_model::{
     Accessor, CoreId, Coverage, Exception, InitLayout, PfnRange, StdMachine, Stop, UnitConfig,
     Verdict,
@@ -32,7 +32,7 @@ fn an_assigned_page_takes_the_bit_and_its_return_gives_it_back() {
     assert!(write(PageSize::Size4K).skipped_by_rmpopt);
     host.reserve_pages(PfnRange::new(page.pfn(), 1)).unwrap();
     assert!(host.rmpupdate(CORE, page, &private).unwrap().status.is_success());
-    assert_eq!(write(PageSize::Size4K).verdict, Verdict::PageFault(0x8000_0003));
+    assert_eq!(write(PageSize::Size4K).verdict, Verdict::PageFault(PageFaultCode(0x8000_0003)));
     let dirty = host.rmpopt(CORE, rax, RmpoptFunction::Verify).unwrap();
     assert!(!dirty.cf && dirty.lines == 1 && !dirty.cached);
 

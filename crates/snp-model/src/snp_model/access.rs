@@ -3,6 +3,8 @@
 //! Only writes are checked: the hypervisor must own the page (spec/snp-arch.md 5.1, 5.2, 5.4). An
 //! SNP guest's own accesses have other rules and never skip them; they are not here.
 
+use crate::snp_defs::{NestedFaultCode, PageFaultCode};
+
 /// Who accesses memory.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Accessor {
@@ -33,9 +35,9 @@ pub enum Verdict {
     /// It went through.
     Allowed,
     /// `#PF` with this error code.
-    PageFault(u32),
+    PageFault(PageFaultCode),
     /// `#VMEXIT(NPF)` with this EXITINFO1.
-    NestedPageFault(u64),
+    NestedPageFault(NestedFaultCode),
 }
 
 /// What an access met.
@@ -49,23 +51,24 @@ pub struct Access {
     pub lines: u32,
 }
 
-/// Bits of `#PF` error codes and of EXITINFO1 (spec/snp-arch.md 5.3).
-const PRESENT: u64 = 1;
-const WRITE: u64 = 1 << 1;
-const USER: u64 = 1 << 2;
-const RMP: u64 = 1 << 31;
-const FINAL_TRANSLATION: u64 = 1 << 32;
-const TABLE_WALK: u64 = 1 << 33;
-
 impl Accessor {
-    /// How a write fails that the RMP forbids. Nested walks count as user accesses.
+    /// How a write fails that the RMP forbids (spec/snp-arch.md 5.3). Nested paging counts every
+    /// guest access as one from user mode.
     pub const fn refusal(self) -> Verdict {
-        let base = PRESENT | WRITE | RMP;
+        const HOST: u64 = PageFaultCode::PRESENT | PageFaultCode::WRITE | PageFaultCode::RMP;
+        const GUEST: u64 = NestedFaultCode::PRESENT
+            | NestedFaultCode::WRITE
+            | NestedFaultCode::USER
+            | NestedFaultCode::RMP;
         match self {
-            Self::HostKernel => Verdict::PageFault(base as u32),
-            Self::HostUser => Verdict::PageFault((base | USER) as u32),
-            Self::Guest => Verdict::NestedPageFault(base | USER | FINAL_TRANSLATION),
-            Self::GuestWalk => Verdict::NestedPageFault(base | USER | TABLE_WALK),
+            Self::HostKernel => Verdict::PageFault(PageFaultCode(HOST)),
+            Self::HostUser => Verdict::PageFault(PageFaultCode(HOST | PageFaultCode::USER)),
+            Self::Guest => {
+                Verdict::NestedPageFault(NestedFaultCode(GUEST | NestedFaultCode::FINAL_ADDRESS))
+            }
+            Self::GuestWalk => {
+                Verdict::NestedPageFault(NestedFaultCode(GUEST | NestedFaultCode::TABLE_WALK))
+            }
         }
     }
 }

@@ -1,6 +1,9 @@
 //! Which pages have an RMP entry.
 
-use crate::snp_defs::{Pfn, Region, PAGES_PER_REGION, REGION_SHIFT};
+use crate::snp_defs::{
+    Pfn, Region, RmpGeometry, SpaRange, PAGES_PER_LARGE_PAGE, PAGES_PER_REGION, PAGE_BYTES,
+    REGION_SHIFT, RST_ENTRIES,
+};
 
 /// Consecutive pages.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -17,6 +20,12 @@ impl PfnRange {
         Self { first, pages }
     }
 
+    /// The pages that a range of bytes touches.
+    pub const fn touching(range: SpaRange) -> Self {
+        let first = range.start.pfn();
+        Self { first, pages: range.end().div_ceil(PAGE_BYTES).saturating_sub(first.get()) }
+    }
+
     /// The number one past the last page.
     pub const fn end(self) -> u64 {
         self.first.get().saturating_add(self.pages)
@@ -28,9 +37,6 @@ impl PfnRange {
     }
 }
 
-/// Segments in a segment table (spec/snp-arch.md 2.2).
-const SEGMENTS: usize = 512;
-
 /// The pages with an RMP entry: a contiguous RMP covers them from address 0 up to a limit, a
 /// segmented one covers the start of each segment, in whole GiB. What is not covered is
 /// hypervisor-owned for ever.
@@ -41,13 +47,30 @@ pub struct Coverage {
     /// Contiguous: pages covered from 0 on.
     pages: u64,
     /// Segmented: GiB covered from each segment's start on.
-    covered_gib: [u32; SEGMENTS],
+    covered_gib: [u32; RST_ENTRIES],
 }
 
 impl Coverage {
-    /// A contiguous RMP that covers the pages below `pages`.
+    /// What an RMP of this geometry covers. `None` for segments below 1 GiB.
+    pub fn of(geometry: &RmpGeometry<'_>) -> Option<Self> {
+        match geometry {
+            RmpGeometry::Contiguous(rmp) => Some(Self::contiguous(rmp.covered_pages())),
+            RmpGeometry::Segmented(rmp) => {
+                let mut coverage = Self::segmented(rmp.segment_shift())?;
+                for (index, _, _) in rmp.segments() {
+                    let gib = rmp.covered_bytes_at(index) >> REGION_SHIFT;
+                    coverage = coverage.with_segment(index, u32::try_from(gib).ok()?);
+                }
+                Some(coverage)
+            }
+        }
+    }
+
+    /// A contiguous RMP that covers the pages below `pages`, rounded down to whole 2M blocks (base and
+    /// end of the table are 8 KiB aligned, which is 512 entries).
     pub const fn contiguous(pages: u64) -> Self {
-        Self { segment_shift: None, pages, covered_gib: [0; SEGMENTS] }
+        let pages = pages - pages % PAGES_PER_LARGE_PAGE;
+        Self { segment_shift: None, pages, covered_gib: [0; RST_ENTRIES] }
     }
 
     /// A segmented RMP of segments of `1 << segment_shift` bytes, none of them present yet. `None` for
@@ -56,7 +79,7 @@ impl Coverage {
         if segment_shift < REGION_SHIFT || segment_shift > 52 {
             return None;
         }
-        Some(Self { segment_shift: Some(segment_shift), pages: 0, covered_gib: [0; SEGMENTS] })
+        Some(Self { segment_shift: Some(segment_shift), pages: 0, covered_gib: [0; RST_ENTRIES] })
     }
 
     /// With one more segment, covering `gib` from its start on (clamped to the segment's size).

@@ -4,8 +4,8 @@ use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::snp_defs::{
-    Gpa, PageSize, PageState, Pfn, Region, RmpEntry, RmpOperand, RmpStatus, RmpoptFunction, Spa,
-    PAGES_PER_REGION,
+    msr, FirmwareStatus, Gpa, PageSize, PageState, Pfn, Region, RmpEntry, RmpOperand, RmpStatus,
+    RmpoptFunction, Spa, Syscfg, PAGES_PER_REGION,
 };
 use crate::snp_model::{
     Access, AccessKind, Accessor, CoreId, Coverage, Exception, Fill, Issuer, OutOfMemory, Outcome,
@@ -38,6 +38,17 @@ pub enum InitError {
     OutOfMemory,
 }
 
+impl InitError {
+    /// The firmware's code; `None` for what is no event of the architecture.
+    pub const fn status(self) -> Option<FirmwareStatus> {
+        match self {
+            Self::SnpOff(_) => Some(FirmwareStatus::INVALID_CONFIG),
+            Self::AlreadyInitialised => Some(FirmwareStatus::INVALID_PLATFORM_STATE),
+            Self::OutOfMemory => None,
+        }
+    }
+}
+
 impl From<OutOfMemory> for InitError {
     fn from(OutOfMemory: OutOfMemory) -> Self {
         Self::OutOfMemory
@@ -66,6 +77,30 @@ pub struct RangeUpdate {
     /// How many succeeded and cleared RMPOPT bits of their region.
     pub clearing: u64,
 }
+
+/// What became of a WRMSR that raised nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum MsrWrite {
+    /// It took effect.
+    Done,
+    /// Hardware ignores it.
+    Ignored,
+    /// The model has no such register.
+    NotModelled,
+}
+
+/// Registers whose write raises `#GP(0)` once SNP is on: first and last of each run (AMD64 APM
+/// vol. 2 §15.36.2 and appendix A).
+const FROZEN: [(u32, u32); 8] = [
+    (0x250, 0x250),             // MTRRfix64K
+    (0x258, 0x259),             // MTRRfix16K
+    (0x268, 0x26F),             // MTRRfix4K
+    (0xC001_0016, 0xC001_0019), // IORR base and mask
+    (0xC001_001A, 0xC001_001A), // TOP_MEM
+    (0xC001_001D, 0xC001_001D), // TOP_MEM2
+    (0xC001_0119, 0xC001_0119), // SMM_KEY
+    (msr::RMP_CFG, msr::RMP_CFG),
+];
 
 /// A host with `S` behind its RMP and `U` behind its RMPOPT unit.
 #[derive(Debug)]
@@ -157,20 +192,30 @@ impl<S: Storage, U: UnitStorage> Machine<S, U> {
         Ok(())
     }
 
-    /// The firmware's `SHUTDOWN_EX` with `iommu_snp_shutdown`: the IOMMU's pages (as given to `SNP_INIT`)
-    /// become Reclaim, all others keep their entries. With `x86` it also takes SNP off on every core.
-    /// May sleep; no instruction runs meanwhile.
-    pub fn snp_shutdown(&self, x86: bool, iommu: &[PfnRange]) -> Result<(), OutOfMemory> {
-        self.initialised.store(false, Ordering::Release);
-        for &range in iommu {
-            self.rmp.write_range(range, RmpEntry::default().with_assigned(true), None)?;
+    /// The firmware's `SHUTDOWN_EX` with `iommu_snp_shutdown`: those of the given pages that are
+    /// Firmware-IOMMU become Reclaim, all others keep their entries. With `x86` it also takes SNP off
+    /// on every core. Nothing happens if SNP is not initialised. No instruction runs meanwhile.
+    pub fn snp_shutdown(&self, x86: bool, iommu: &[PfnRange]) {
+        if !self.initialised.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        for range in iommu {
+            for pfn in (range.first.get()..range.end()).map_while(Pfn::new) {
+                // Such a page is dense, and was assigned before and after: RMPOPT sees no change.
+                let _ = self.rmp.edit_entry(pfn, |entry| {
+                    if PageState::of(entry) == PageState::FirmwareIommu {
+                        entry.with_immutable(false).with_lock(false).with_gpa_page(0)
+                    } else {
+                        entry
+                    }
+                });
+            }
         }
         if x86 {
             for core in 0..self.unit.cores() {
                 self.unit.set_snp_en(CoreId(core), false);
             }
         }
-        Ok(())
     }
 
     /// The host writes zeroes over the whole RMP, as Linux does before it turns SNP on and after a
@@ -199,6 +244,16 @@ impl<S: Storage, U: UnitStorage> Machine<S, U> {
     /// Makes these pages writable by instructions. May sleep.
     pub fn reserve_pages(&self, range: PfnRange) -> Result<(), OutOfMemory> {
         self.rmp.reserve(range)
+    }
+
+    /// Changes what the firmware, a guest or a running vCPU may change in a page's own entry: see
+    /// [`Rmp::edit_entry`].
+    pub fn edit_entry(
+        &self,
+        pfn: Pfn,
+        edit: impl FnOnce(RmpEntry) -> RmpEntry,
+    ) -> Result<bool, Stop> {
+        self.rmp.edit_entry(pfn, edit)
     }
 
     // ---- instructions ----
@@ -281,6 +336,40 @@ impl<S: Storage, U: UnitStorage> Machine<S, U> {
         function: RmpoptFunction,
     ) -> Result<Outcome, Exception> {
         self.unit.rmpopt(core, rax, function, &self.rmp)
+    }
+
+    /// PSMASH by the host: splits a 2M page into 512 pages of 4K with the same owner and rights.
+    pub fn psmash(&self, core: CoreId, spa: Spa) -> Result<Update, Stop> {
+        self.psmash_by(Issuer::HOST, core, spa)
+    }
+
+    /// PSMASH by anyone.
+    pub fn psmash_by(&self, issuer: Issuer, core: CoreId, spa: Spa) -> Result<Update, Stop> {
+        self.require_snp(core)?;
+        let token = self.unit.begin_update(spa.region());
+        let result = self.rmp.psmash(issuer, spa);
+        self.unit.end_update(token, result.is_ok_and(|update| update.clears_rmpopt()));
+        result
+    }
+
+    /// WRMSR of the registers that concern the RMP. Once SNP is on, the memory map is frozen: writes
+    /// of `SYSCFG` are ignored, others give `#GP(0)` (spec/snp-arch.md 1.1).
+    pub fn wrmsr(&self, core: CoreId, register: u32, value: u64) -> Result<MsrWrite, Exception> {
+        let on = self.unit.snp_en(core);
+        match register {
+            msr::RMPOPT_BASE => self.unit.wrmsr_base(core, value).map(|()| MsrWrite::Done),
+            msr::SYSCFG if on => Ok(MsrWrite::Ignored),
+            msr::SYSCFG => {
+                if Syscfg(value).snp_en() {
+                    self.unit.set_snp_en(core, true);
+                }
+                Ok(MsrWrite::Done)
+            }
+            _ if on && FROZEN.iter().any(|&(first, last)| (first..=last).contains(&register)) => {
+                Err(Exception::GeneralProtection)
+            }
+            _ => Ok(MsrWrite::NotModelled),
+        }
     }
 
     /// WRMSR of `RMPOPT_BASE`.

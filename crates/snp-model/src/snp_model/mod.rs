@@ -12,7 +12,7 @@ mod storage;
 
 pub use self::access::{Access, AccessKind, Accessor, Verdict};
 pub use self::coverage::{Coverage, PfnRange};
-pub use self::machine::{InitError, InitLayout, Machine, RangeUpdate};
+pub use self::machine::{InitError, InitLayout, Machine, MsrWrite, RangeUpdate};
 pub use self::rmp::{Check, Issuer, Rmp, RmpRead, Update, UpdateOrder};
 pub use self::rmpopt_unit::{
     BaseWrite, Begun, EnableToggle, Fault, Faults, Outcome, OutsideWindow, RegionScan, RmpoptUnit,

@@ -404,6 +404,81 @@ impl<S: Storage> Rmp<S> {
         })
     }
 
+    /// PSMASH: splits an assigned 2M page into 512 pages of 4K with consecutive guest addresses and
+    /// the same owner, validation and rights. The caller brackets it for RMPOPT.
+    pub fn psmash(&self, issuer: Issuer, spa: Spa) -> Result<Update, Stop> {
+        let pfn = spa.pfn();
+        if !spa.is_aligned(PageSize::Size2M) || !self.covers(pfn) {
+            return Ok(Update::failed(RmpStatus::FAIL_INPUT, 0));
+        }
+        if issuer.asid != 0 {
+            return Ok(Update::failed(RmpStatus::FAIL_PERMISSION, 0));
+        }
+        let view = self.storage.block(Block::of(pfn));
+        let held = match view {
+            BlockView::Dense(words) => match Held::take(words) {
+                Some(held) => Some(held),
+                None => return Ok(Update::failed(RmpStatus::FAIL_INUSE, 1)),
+            },
+            BlockView::Uniform(_) => None,
+        };
+        let head = view.entry(0);
+        let status = if head.lock() {
+            RmpStatus::FAIL_INUSE
+        } else if head.immutable() {
+            RmpStatus::FAIL_PERMISSION
+        } else {
+            RmpStatus::FAIL_BADADDR
+        };
+        // A uniform block holds no 2M page.
+        let (Some(held), RmpStatus::FAIL_BADADDR, true) = (held, status, is_large(head)) else {
+            return Ok(Update::failed(status, 1));
+        };
+        let small = head.with_page_size(PageSize::Size4K);
+        for index in 1..PAGES_PER_LARGE_PAGE {
+            held.store(index, small.with_gpa_page(head.gpa_page().wrapping_add(index)));
+        }
+        held.store(0, small.with_subpage_count(PAGES_PER_LARGE_PAGE as u16 - 1));
+        Ok(Update {
+            status: RmpStatus::SUCCESS,
+            lines: LINES_PER_BLOCK,
+            was_assigned: true,
+            is_assigned: true,
+            resized: true,
+        })
+    }
+
+    /// Changes what others than the host's instructions may change in a page's own entry: the
+    /// firmware (immutable, VMSA, lock, gpa), its guest (validated, permissions), a running vCPU
+    /// (lock). Assignment, size, ASID and sub-page count stay. False if another instruction is at
+    /// work in the block, the page has no entry, or it lies inside a 2M page, where the head speaks
+    /// for all.
+    pub fn edit_entry(
+        &self,
+        pfn: Pfn,
+        edit: impl FnOnce(RmpEntry) -> RmpEntry,
+    ) -> Result<bool, Stop> {
+        if !self.covers(pfn) {
+            return Ok(false);
+        }
+        let view = self.storage.block(Block::of(pfn));
+        let BlockView::Dense(words) = view else {
+            return Err(Stop::NotReserved(pfn.region()));
+        };
+        let Some(held) = Held::take(words) else { return Ok(false) };
+        if !pfn.is_head() && is_large(view.entry(0)) {
+            return Ok(false);
+        }
+        let old = view.entry(index_in_block(pfn));
+        let new = edit(old)
+            .with_assigned(old.assigned())
+            .with_page_size(old.page_size())
+            .with_asid(old.asid())
+            .with_subpage_count(old.subpage_count());
+        held.store(index_in_block(pfn), RmpEntry { hi: new.hi & !BLOCK_BUSY, ..new });
+        Ok(true)
+    }
+
     /// Adds or takes a page in its owner's counter.
     fn count(&self, entry: RmpEntry, size: PageSize, add: bool) {
         if !entry.assigned() || entry.asid() == 0 {

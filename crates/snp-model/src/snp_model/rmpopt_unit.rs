@@ -733,7 +733,9 @@ impl<U: UnitStorage> RmpoptUnit<U> {
         let nothing = Outcome { cf: false, lines: 0, cached: false, raced: false };
         let (Some(region), Some(slot)) = (begun.region, begun.slot) else { return nothing };
         if begun.function == RmpoptFunction::Report {
-            return Outcome { cf: self.bit(begun.core, begun.core_word, region), ..nothing };
+            let cf = self.core_word(begun.core) == begun.core_word
+                && self.bit(begun.core, begun.core_word, region);
+            return Outcome { cf, ..nothing };
         }
         let _ = self.look(&mut begun, rmp);
         let Some(scan) = begun.verdict else { return nothing };
