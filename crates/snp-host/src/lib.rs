@@ -45,12 +45,22 @@
 //! a name says so, MiB; times of traces in seconds.
 #![forbid(unsafe_code)]
 
+mod cpulist;
 pub mod e820;
 mod input;
+pub mod kernel_log;
 mod log;
+mod lscpu;
+mod numactl;
 mod number;
 mod place;
+mod topology;
 
+pub use self::cpulist::{CpuList, CpuListError};
 pub use self::e820::{Entry, Kind, LogError, MapSource, MemoryMap, Span};
 pub use self::input::{InputError, MAX_FILE_BYTES, read_text, text_from_bytes};
+pub use self::kernel_log::{CpuTopo, KernelFacts, Rmp, RmpSegment, SratRange};
+pub use self::lscpu::Lscpu;
+pub use self::numactl::{NumaNode, Numactl};
 pub use self::place::At;
+pub use self::topology::{CpuShape, MAX_CPUS, TopologyError};
