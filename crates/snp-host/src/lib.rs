@@ -55,6 +55,7 @@ mod numactl;
 mod number;
 mod place;
 mod topology;
+pub mod trace;
 
 pub use self::cpulist::{CpuList, CpuListError};
 pub use self::e820::{Entry, Kind, LogError, MapSource, MemoryMap, Span};
@@ -64,3 +65,4 @@ pub use self::lscpu::Lscpu;
 pub use self::numactl::{NumaNode, Numactl};
 pub use self::place::At;
 pub use self::topology::{CpuShape, MAX_CPUS, TopologyError};
+pub use self::trace::{TraceError, TraceKind};
