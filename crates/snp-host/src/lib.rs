@@ -46,7 +46,9 @@
 #![forbid(unsafe_code)]
 
 mod cpulist;
+mod detect;
 pub mod e820;
+mod host;
 mod input;
 pub mod kernel_log;
 mod log;
@@ -58,7 +60,9 @@ mod topology;
 pub mod trace;
 
 pub use self::cpulist::{CpuList, CpuListError};
+pub use self::detect::FileKind;
 pub use self::e820::{Entry, Kind, LogError, MapSource, MemoryMap, Span};
+pub use self::host::{Found, HostError, HostFiles, Ignored};
 pub use self::input::{InputError, MAX_FILE_BYTES, read_text, text_from_bytes};
 pub use self::kernel_log::{CpuTopo, KernelFacts, Rmp, RmpSegment, SratRange};
 pub use self::lscpu::Lscpu;
