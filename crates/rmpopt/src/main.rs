@@ -1,2 +1,31 @@
-//! rmpopt
-fn main() {}
+//! `rmpopt`: RMPOPT for Linux on an emulated SEV-SNP host.
+//!
+//! Thin: `cli` reads the command line, `commands` calls the libraries, `view` renders what they
+//! return. `scenario`, `host_input` and `trace_input` turn files into the engine's terms.
+
+#![forbid(unsafe_code)]
+
+mod cli;
+mod commands;
+mod exit;
+mod host_input;
+mod output;
+mod scenario;
+mod trace_input;
+mod units;
+mod view;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    let result = match &cli.command {
+        cli::Command::Run(args) => commands::run::run(args),
+    };
+    result.unwrap_or_else(|failure| {
+        output::error(&failure);
+        failure.code()
+    })
+}

@@ -371,36 +371,15 @@ pub struct PolicySpec {
     pub bound: Option<Nanos>,
     /// Longest time a CPU is held at a stretch (one RMPOPT more may run over).
     pub budget: Option<Nanos>,
-    /// How cores follow the leader.
-    pub follow_by: Option<FollowBy>,
-    /// Most followers at work at once.
+    /// How long cores follow the leader only in interrupts that come anyway; then they are woken
+    /// once. `Some(0)` wakes them at once.
+    pub follow_by: Option<Nanos>,
+    /// Most followers woken at once.
     pub followers: Option<u32>,
     /// Time between two audited beliefs; `Some(0)` is no audit.
     pub audit: Option<Nanos>,
     /// How often marks of activity are drained.
     pub tick: Option<Nanos>,
-}
-
-/// How cores follow the leader.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum FollowBy {
-    /// A few regions in a timer tick that comes anyway.
-    Tick,
-    /// One batched work item.
-    Work,
-}
-
-impl FollowBy {
-    /// Every way.
-    pub const ALL: [Self; 2] = [Self::Tick, Self::Work];
-
-    /// The name as written in scenarios.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Tick => "tick",
-            Self::Work => "work",
-        }
-    }
 }
 
 /// Guests that come and go as a recorded trace says.
@@ -414,6 +393,8 @@ pub struct TraceSpec {
     pub invalid: u64,
     /// The rest, ordered by start; time 0 is the trace's first start.
     pub guests: Vec<TraceGuest>,
+    /// When the trace was recorded to, in the run's time.
+    pub span: Nanos,
     /// Share of SNP guests, 0 to 1.
     pub snp_share: f64,
     /// What the share is a share of.
@@ -431,7 +412,8 @@ pub struct TraceGuest {
     pub memory: u64,
     /// When it is launched.
     pub start: Nanos,
-    /// When it ends; `None` if it outlives the trace.
+    /// When it ends, not before `start` (a guest may live for no time at all); `None` if it
+    /// outlives the trace.
     pub end: Option<Nanos>,
     /// It was there when the trace begins, so its true start is unknown.
     pub left_censored: bool,
@@ -503,7 +485,7 @@ macro_rules! by_name {
     )* };
 }
 
-by_name!(PolicyName, FidelityChoice, RmpKind, GuestKind, Placement, FollowBy, SnpBy);
+by_name!(PolicyName, FidelityChoice, RmpKind, GuestKind, Placement, SnpBy);
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,129 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use snp_lab::scenario::{FidelityChoice, Nanos, PolicyName, SnpBy, limits};
+
+use crate::units::{exact_duration, parse_duration};
+
+/// RMPOPT for Linux: run, compare and look at SEV-SNP hosts.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Take an emulated SNP host through a scenario and report what RMPOPT did.
+    ///
+    /// Nothing here needs or touches real hardware: every result is emulated and says so.
+    Run(RunArgs),
+}
+
+/// Options of `rmpopt run`.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit codes: 0 done, 1 a law the policy claims was broken, \
+    2 usage or bad input, 3 a file cannot be read, 4 unsupported.")]
+pub(crate) struct RunArgs {
+    /// A built-in scenario (venice-2p, small) or a TOML file [default: venice-2p, unless --host or
+    /// --trace says what to run].
+    #[arg(value_name = "SCENARIO")]
+    pub(crate) scenario: Option<String>,
+
+    /// Describe the host by files of a real one: kernel log, lscpu, numactl -H, told apart by
+    /// content; or a directory of them. Repeatable.
+    #[arg(long, value_name = "FILE|DIR")]
+    pub(crate) host: Vec<PathBuf>,
+
+    /// Run the guests of a recorded trace (Alibaba openb pod list).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trace: Option<PathBuf>,
+
+    /// Share of the trace's guests that are SNP guests, 0 to 1 [default: 0.3].
+    #[arg(long, value_name = "F", requires = "trace", value_parser = share)]
+    pub(crate) snp_share: Option<f64>,
+
+    /// What --snp-share is a share of: vm is each guest's probability, memory is the guests' bytes.
+    #[arg(long, value_name = "WHAT", requires = "trace", value_parser = choice::<SnpBy>(&SnpBy::ALL.map(SnpBy::as_str)))]
+    pub(crate) snp_by: Option<SnpBy>,
+
+    /// Who decides what is optimised when [default: what the scenario says, else tracked].
+    #[arg(long, value_name = "NAME", value_parser = choice::<PolicyName>(&PolicyName::ALL.map(PolicyName::as_str)))]
+    pub(crate) policy: Option<PolicyName>,
+
+    /// Where every random choice starts; one seed gives one result.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+
+    /// Stop after this much simulated time, such as 90s or 2h.
+    #[arg(long, value_name = "DUR", value_parser = until)]
+    pub(crate) until: Option<Nanos>,
+
+    /// How the RMP is held: every entry, or 2 MiB blocks. auto takes pages up to 64 GiB.
+    #[arg(long, value_name = "HOW", default_value = "auto", value_parser = choice::<FidelityChoice>(&FidelityChoice::ALL.map(FidelityChoice::as_str)))]
+    pub(crate) fidelity: FidelityChoice,
+
+    /// Print the result as JSON, alone on standard output.
+    #[arg(long, conflicts_with = "table")]
+    pub(crate) json: bool,
+
+    /// Print the final RMPOPT table as the kernel's debugfs file shows it, alone on standard
+    /// output.
+    #[arg(long)]
+    pub(crate) table: bool,
+}
+
+/// One of several words, listed by `--help` and in errors.
+fn choice<T>(words: &[&'static str]) -> impl clap::builder::TypedValueParser<Value = T> + use<T>
+where
+    T: std::str::FromStr + Clone + Send + Sync + 'static,
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    use clap::builder::TypedValueParser as _;
+    clap::builder::PossibleValuesParser::new(words.iter().copied())
+        .try_map(|word| word.parse::<T>())
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("expected a number from 0 to 1".to_owned()),
+    }
+}
+
+fn until(text: &str) -> Result<Nanos, String> {
+    let nanos = parse_duration(text).map_err(|e| e.to_string())?;
+    let range = 1_000_000..=limits::TIME_MAX;
+    if range.contains(&nanos) {
+        return Ok(nanos);
+    }
+    let (low, high) = (exact_duration(*range.start()), exact_duration(*range.end()));
+    Err(format!("expected {low} to {high}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn shares_and_times() {
+        assert_eq!(share("0.3"), Ok(0.3));
+        for wrong in ["-0.1", "1.1", "NaN", "inf", "half", ""] {
+            assert!(share(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(until("2m"), Ok(120_000_000_000));
+        assert_eq!(until("0s"), Err("expected 1ms to 3653d".to_owned()));
+    }
+}

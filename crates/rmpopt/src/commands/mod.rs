@@ -1,0 +1,4 @@
+//! One module for each command.
+
+mod engine;
+pub(crate) mod run;

@@ -1,0 +1,119 @@
+//! `rmpopt run`: reads what is asked for, runs it, renders the report.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use snp_lab::report::RunReport;
+use snp_lab::scenario::{Nanos, PolicySpec, Progress, SECOND, Scenario, Setup};
+
+use super::engine;
+use crate::cli::RunArgs;
+use crate::exit::{Failure, LAW_VIOLATED};
+use crate::view::View;
+use crate::{host_input, output, scenario, trace_input, units};
+
+/// Simulated time of a run that has a host and nothing to run on it.
+const IDLE_RUN: Nanos = 60 * SECOND;
+
+/// Runs the command; the exit code is 0, or 1 if a claimed law was broken.
+pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
+    let started = Instant::now();
+    let setup = setup(args)?;
+    let mut report = watched(&setup)?;
+    report.wall_s = started.elapsed().as_secs_f64();
+    output::result(&render(args, &report)?)?;
+    Ok(if report.law_violations == 0 { ExitCode::SUCCESS } else { ExitCode::from(LAW_VIOLATED) })
+}
+
+/// Puts together what is to be run.
+fn setup(args: &RunArgs) -> Result<Setup, Failure> {
+    let mut assumed = Vec::new();
+    let bare = args.scenario.is_none() && (args.trace.is_some() || !args.host.is_empty());
+    let mut scenario = scenario::load(args.scenario.as_deref().unwrap_or(scenario::DEFAULT))?;
+    if bare {
+        scenario = without_guests(scenario, args.trace.is_some());
+    }
+    if !args.host.is_empty() {
+        let filler = args.scenario.as_deref().map_or(scenario::DEFAULT, |_| &scenario.name);
+        let filler = filler.to_owned();
+        host_input::apply(&args.host, &mut scenario, &filler, &mut assumed)?;
+    } else if bare {
+        assumed.push(format!("host: all of it from {}", scenario::DEFAULT));
+    }
+    if let Some(path) = &args.trace {
+        let trace = trace_input::read(path, args.snp_share, args.snp_by, &mut assumed)?;
+        let end = trace_input::end(&trace);
+        // A scenario that comes along ends no earlier than the trace.
+        scenario.until = Some(scenario.until.map_or(end, |own| own.max(end)));
+        scenario.trace = Some(trace);
+    } else if bare {
+        scenario.until = Some(IDLE_RUN);
+        if args.until.is_none() {
+            assumed.push(format!("simulated time: {}, no guests", units::exact_duration(IDLE_RUN)));
+        }
+    }
+    Ok(Setup {
+        seed: args.seed,
+        policy: args.policy.or(scenario.policy.name).unwrap_or_default(),
+        fidelity: args.fidelity,
+        until: args.until,
+        assumed,
+        scenario,
+    })
+}
+
+/// The host alone.
+fn without_guests(scenario: Scenario, traced: bool) -> Scenario {
+    Scenario {
+        name: if traced { "trace" } else { "host" }.to_owned(),
+        description: String::new(),
+        guests: Vec::new(),
+        events: Vec::new(),
+        policy: PolicySpec::default(),
+        until: None,
+        trace: None,
+        host: scenario.host,
+    }
+}
+
+/// Runs it, with a bar on standard error if someone is watching.
+fn watched(setup: &Setup) -> Result<RunReport, Failure> {
+    if !output::stderr_is_watched() {
+        return engine::run(setup, &mut |_| {});
+    }
+    let bar = ProgressBar::new(1);
+    let template = "{prefix} [{bar:36}] {percent:>3} %  {msg}  ({elapsed} so far)";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        let chars = if output::locale_is_utf8() { "━━╌" } else { "=> " };
+        bar.set_style(style.progress_chars(chars));
+    }
+    bar.set_prefix(setup.scenario.name.clone());
+    bar.enable_steady_tick(Duration::from_millis(200));
+    let mut shown: Option<Instant> = None;
+    let report = engine::run(setup, &mut |progress: Progress| {
+        if shown.is_some_and(|at| at.elapsed() < Duration::from_millis(50)) {
+            return;
+        }
+        shown = Some(Instant::now());
+        bar.set_length(progress.until);
+        bar.set_position(progress.now);
+        let seconds = |n: Nanos| units::seconds((n / 1_000_000) as f64 / 1e3);
+        bar.set_message(format!("{} of {}", seconds(progress.now), seconds(progress.until)));
+    });
+    bar.finish_and_clear();
+    report
+}
+
+fn render(args: &RunArgs, report: &RunReport) -> Result<String, Failure> {
+    if args.table {
+        return Ok(report.table.clone());
+    }
+    if args.json {
+        let mut text = serde_json::to_string(report)
+            .map_err(|e| Failure::BadInput(format!("the report has no JSON form: {e}")))?;
+        text.push('\n');
+        return Ok(text);
+    }
+    Ok(View { unicode: output::locale_is_utf8() }.report(report))
+}

@@ -1,0 +1,73 @@
+//! The two streams: results on standard output, all else on standard error.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use anstyle::{AnsiColor, Style};
+
+use crate::exit::Failure;
+
+const ERROR: Style = AnsiColor::Red.on_default().bold();
+const NOTE: Style = AnsiColor::Cyan.on_default().bold();
+
+/// Writes a result; colours are left out where they are not wanted. A reader that has gone away
+/// is no failure.
+pub(crate) fn result(text: &str) -> Result<(), Failure> {
+    let mut out = anstream::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::CannotRead(format!("standard output: cannot be written: {e}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Says why the command failed.
+pub(crate) fn error(failure: &Failure) {
+    to_stderr(&format!("{ERROR}error:{ERROR:#} {failure}\n"));
+}
+
+/// Says something the user should know.
+pub(crate) fn note(text: &str) {
+    to_stderr(&format!("{NOTE}note:{NOTE:#} {text}\n"));
+}
+
+/// Whether someone is watching standard error.
+pub(crate) fn stderr_is_watched() -> bool {
+    io::stderr().is_terminal()
+}
+
+/// Whether the locale's characters are UTF-8.
+pub(crate) fn locale_is_utf8() -> bool {
+    is_utf8(|name| std::env::var(name).ok())
+}
+
+fn is_utf8(variable: impl Fn(&str) -> Option<String>) -> bool {
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
+        .into_iter()
+        .find_map(|name| variable(name).filter(|value| !value.is_empty()));
+    locale.is_some_and(|l| {
+        let l = l.to_ascii_lowercase();
+        l.contains("utf-8") || l.contains("utf8")
+    })
+}
+
+fn to_stderr(text: &str) {
+    // Nowhere is left to say that standard error is gone.
+    let _ = anstream::stderr().lock().write_all(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_locale_variable_that_is_set_decides() {
+        let locale = |pairs: &'static [(&str, &str)]| {
+            is_utf8(move |name| pairs.iter().find(|p| p.0 == name).map(|p| p.1.to_owned()))
+        };
+        assert!(locale(&[("LANG", "en_US.UTF-8")]));
+        assert!(locale(&[("LC_ALL", ""), ("LC_CTYPE", "C.utf8")]));
+        assert!(!locale(&[("LC_ALL", "C"), ("LANG", "en_US.UTF-8")]));
+        assert!(!locale(&[]));
+    }
+}

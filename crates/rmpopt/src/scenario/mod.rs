@@ -1,0 +1,43 @@
+//! Scenarios as TOML: built in or from a file, read into [`snp_lab::scenario::Scenario`].
+//!
+//! `raw` is the file's shape, `check` the ranges and cross-checks, `place` finds line, column and
+//! key of what is wrong. `docs/run.md` describes the format.
+
+mod builtin;
+mod check;
+mod place;
+mod raw;
+
+use std::path::Path;
+
+use snp_lab::scenario::Scenario;
+
+pub(crate) use builtin::{DEFAULT, names};
+pub(crate) use place::ScenarioError;
+
+use crate::exit::Failure;
+
+/// The scenario of that name, or of the file at that path.
+pub(crate) fn load(name_or_path: &str) -> Result<Scenario, Failure> {
+    if let Some(text) = builtin::text(name_or_path) {
+        return parse(&format!("built-in {name_or_path}"), text)
+            .map_err(|e| Failure::BadInput(e.to_string()));
+    }
+    let path = Path::new(name_or_path);
+    let looks_like_a_path = path.components().count() > 1 || path.extension().is_some();
+    if !looks_like_a_path && !path.exists() {
+        return Err(Failure::CannotRead(format!(
+            "{name_or_path}: no built-in scenario (there are {}) and no file of that name",
+            names().collect::<Vec<_>>().join(", ")
+        )));
+    }
+    let text = snp_host::read_text(path).map_err(Failure::from)?;
+    parse(&path.display().to_string(), &text).map_err(|e| Failure::BadInput(e.to_string()))
+}
+
+/// Reads one scenario; `file` is its name for errors.
+pub(crate) fn parse(file: &str, text: &str) -> Result<Scenario, ScenarioError> {
+    let document = place::Document::parse(file, text)?;
+    let raw = raw::read(&document)?;
+    check::scenario(&document, &raw)
+}

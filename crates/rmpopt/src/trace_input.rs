@@ -1,0 +1,98 @@
+//! From a recorded trace to the lab's guests.
+
+use std::path::Path;
+
+use snp_host::trace::openb::{Pod, PodList};
+use snp_lab::scenario::{Nanos, SECOND, SnpBy, TraceGuest, TraceSpec};
+
+use crate::exit::Failure;
+use crate::output;
+
+/// Share of SNP guests where the command line does not say.
+const DEFAULT_SHARE: f64 = 0.3;
+
+/// Reads a trace. Its clock is moved so that the first guest starts at 0.
+pub(crate) fn read(
+    path: &Path,
+    snp_share: Option<f64>,
+    snp_by: Option<SnpBy>,
+    assumed: &mut Vec<String>,
+) -> Result<TraceSpec, Failure> {
+    let list = PodList::read(path)?;
+    list.notes.iter().for_each(|note| output::note(note));
+    if snp_share.is_none() {
+        assumed.push(format!("share of SNP guests in the trace: {DEFAULT_SHARE} (--snp-share)"));
+    }
+    Ok(spec(&list, snp_share.unwrap_or(DEFAULT_SHARE), snp_by.unwrap_or_default()))
+}
+
+/// When the last guest of the trace ends, in the run's time; at least a second.
+pub(crate) fn end(trace: &TraceSpec) -> Nanos {
+    let last = trace.guests.iter().filter_map(|g| g.end.or(Some(g.start))).max();
+    trace.span.max(last.unwrap_or(0)).max(SECOND)
+}
+
+fn spec(list: &PodList, snp_share: f64, snp_by: SnpBy) -> TraceSpec {
+    let run: Vec<(u64, &Pod)> =
+        list.pods.iter().filter_map(|pod| Some((pod.scheduled?, pod))).collect();
+    let first = run.iter().map(|(start, _)| *start).min().unwrap_or(0);
+    let last = run.iter().map(|(_, pod)| pod.deletion).max().unwrap_or(0);
+    let nanos = |s: u64| s.saturating_sub(first).saturating_mul(SECOND);
+    let mut guests: Vec<TraceGuest> = run
+        .iter()
+        .map(|(start, pod)| {
+            // The file gives whoever was still there when it was recorded its last second as end.
+            let right_censored = pod.deletion == last && &*pod.phase == "Running";
+            TraceGuest {
+                id: pod.name.to_string(),
+                cpu_milli: pod.cpu_milli,
+                memory: pod.memory_mib.saturating_mul(1 << 20),
+                start: nanos(*start),
+                end: (!right_censored).then(|| nanos(pod.deletion)),
+                left_censored: pod.creation == 0,
+                right_censored,
+            }
+        })
+        .collect();
+    guests.sort_by_key(|guest| guest.start);
+    TraceSpec {
+        rows: list.counts.rows,
+        unscheduled: list.counts.unscheduled,
+        invalid: list.counts.invalid,
+        span: nanos(last),
+        guests,
+        snp_share,
+        snp_by,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str =
+        "name,cpu_milli,memory_mib,pod_phase,creation_time,deletion_time,scheduled_time\n";
+
+    #[test]
+    fn starts_at_the_first_guest_and_ends_with_the_last() {
+        let rows = "c,1000,2048,Running,120,500,130\n\
+                    a,2000,1024,Succeeded,100,300,100\n\
+                    p,2000,1024,Pending,100,300,\n\
+                    b,500,512,Running,110,500,110\n";
+        let list = PodList::parse("t.csv", &format!("{HEAD}{rows}")).unwrap();
+        let trace = spec(&list, 0.5, SnpBy::Memory);
+        assert_eq!((trace.rows, trace.unscheduled, trace.invalid), (4, 1, 0));
+        let ids: Vec<&str> = trace.guests.iter().map(|g| g.id.as_str()).collect();
+        assert_eq!(ids, ["a", "b", "c"]);
+        assert_eq!((trace.guests[0].start, trace.guests[0].end), (0, Some(200 * SECOND)));
+        assert_eq!((trace.guests[1].end, trace.guests[1].right_censored), (None, true));
+        assert_eq!(trace.guests[2].memory, 2 << 30);
+        assert_eq!(end(&trace), 400 * SECOND);
+    }
+
+    #[test]
+    fn an_empty_trace_runs_for_a_second() {
+        let list = PodList::parse("t.csv", HEAD).unwrap();
+        assert_eq!(end(&spec(&list, 0.3, SnpBy::Vm)), SECOND);
+    }
+}

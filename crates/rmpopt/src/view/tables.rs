@@ -1,0 +1,128 @@
+//! The tables: what the driver did, what it took, the laws.
+
+use snp_lab::report::{LawReport, RunReport};
+
+use super::page::{BAD, FAINT, FAIR, GOOD, Page, paint};
+use crate::units::{count, micros, seconds};
+
+/// What the driver did.
+pub(super) fn driver(page: &mut Page, report: &RunReport) {
+    page.title("Driver", &format!("policy {}", report.policy));
+    let rmpopt = &report.rmpopt;
+    row(page, "passes", &count(report.passes));
+    row(page, "RMPOPT", &count(rmpopt.executed));
+    let of_them = [
+        ("verify, leader", rmpopt.leader),
+        ("verify, followers", rmpopt.followers),
+        ("report", rmpopt.report),
+    ];
+    for (name, value) in of_them {
+        row(page, &format!("  {name}"), &count(value));
+    }
+    row(page, "RMPUPDATE", &count(report.rmpupdates));
+    let windows = &report.driver.windows;
+    const SHOWN: usize = 4;
+    for window in windows.iter().take(SHOWN) {
+        let text = format!(
+            "{} GiB and 2 TiB up, {}",
+            count(window.base_region),
+            crate::units::things(u64::from(window.cores), "core")
+        );
+        wide(page, "window from", &text);
+    }
+    if windows.len() > SHOWN {
+        wide(page, "", &format!("and {} more windows", windows.len() - SHOWN));
+    }
+    for fact in &report.driver.facts {
+        wide(page, &fact.name, &fact.value);
+    }
+    let back = &report.reoptimize_s;
+    let text = match (back.p50, back.p99, back.max) {
+        (Some(p50), Some(p99), Some(max)) => format!(
+            "half within {}, 99 % within {}, longest {}; never: {}",
+            seconds(p50),
+            seconds(p99),
+            seconds(max),
+            count(back.never)
+        ),
+        _ => format!("no region came back; never: {}", count(back.never)),
+    };
+    wide(page, "re-optimised after", &text);
+}
+
+fn row(page: &mut Page, name: &str, value: &str) {
+    page.line(&format!("  {name:<20}{value:>16}"));
+}
+
+fn wide(page: &mut Page, name: &str, value: &str) {
+    page.wrapped(&format!("  {name:<20}  "), 24, value);
+}
+
+/// What the driver took from the CPUs, and how often it interrupted them.
+pub(super) fn taken(page: &mut Page, report: &RunReport) {
+    page.title("Taken from the CPUs", "by all the driver does");
+    let unicode = page.unicode;
+    let time = |us: f64| micros(us, unicode);
+    let (stolen, steady, often) = (&report.stolen_us, &report.steady, &report.interruptions);
+    let head = ["", "all CPUs", "worst CPU", "99 % of CPUs", "longest hold"];
+    let line = |cells: [&str; 5]| {
+        format!(
+            "  {:<20}{:>14}{:>14}{:>14}{:>14}",
+            cells[0], cells[1], cells[2], cells[3], cells[4]
+        )
+    };
+    page.line(&paint(FAINT, &line(head)));
+    page.line(&line([
+        "time",
+        &time(stolen.total),
+        &time(stolen.max_per_cpu),
+        &time(stolen.p99_per_cpu),
+        &time(stolen.max_hold),
+    ]));
+    page.line(&line([
+        "interruptions",
+        &count(often.total),
+        &count(often.max_per_cpu),
+        &count(often.p99_per_cpu),
+        "",
+    ]));
+    page.line("");
+    let line = |cells: [&str; 3]| format!("  {:<20}{:>14}{:>14}", cells[0], cells[1], cells[2]);
+    page.line(&paint(FAINT, &line(["", "whole run", "steady"])));
+    page.line(&line(["RMPOPT", &count(report.rmpopt.executed), &count(steady.rmpopt)]));
+    page.line(&line(["IPIs", &count(report.ipis), &count(steady.ipis)]));
+    page.line(&line(["wake-ups", &count(report.wakeups), &count(steady.wakeups)]));
+    page.line(&line(["interruptions", &count(often.total), &count(steady.interruptions)]));
+    page.line(&line(["time", &time(stolen.total), &time(steady.stolen_us)]));
+    page.line(&paint(FAINT, "  steady: from the end of the first pass on"));
+}
+
+/// Each law: claimed, checked, broken.
+pub(super) fn laws(page: &mut Page, report: &RunReport) {
+    if report.laws.is_empty() {
+        return;
+    }
+    page.title("Laws", "");
+    let head = format!("     {:<28}{:>10}{:>18}{:>12}", "", "claimed", "checks", "breaches");
+    page.line(&paint(FAINT, &head));
+    for law in &report.laws {
+        let (style, mark) = match law {
+            LawReport { breaches: 0, checks: 0, .. } => (FAINT, " "),
+            LawReport { breaches: 0, .. } => (GOOD, page.pick("✓", "ok")),
+            LawReport { claimed: true, .. } => (BAD, page.pick("✗", "BROKEN")),
+            LawReport { .. } => (FAIR, "!"),
+        };
+        let claimed = if law.claimed { "yes" } else { "no" };
+        page.line(&format!(
+            "  {}  {:<28}{claimed:>10}{:>18}{}  {}",
+            law.law,
+            law.name,
+            count(law.checks),
+            paint(style, &format!("{:>12}", count(law.breaches))),
+            paint(style, mark)
+        ));
+        if let Some(first) = &law.first {
+            page.wrapped("       first: ", 14, first);
+        }
+    }
+}
