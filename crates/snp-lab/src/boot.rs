@@ -17,8 +17,9 @@
 use std::fmt;
 
 use snp_defs::{
-    BOOKKEEPING_BYTES, ContiguousRmp, LARGE_PAGE_BYTES, PAGE_BYTES, PageState, Pfn, REGION_BYTES,
-    RST_BYTES, RST_ENTRIES, Region, RmpEntry, RstEntry, Spa,
+    BOOKKEEPING_BYTES, ContiguousRmp, Fn80000025, GeometryError, LARGE_PAGE_BYTES, PAGE_BYTES,
+    PageState, Pfn, REGION_BYTES, RST_BYTES, RST_ENTRIES, Region, RmpCfg, RmpEntry, RmpGeometry,
+    RstEntry, SegmentedRmp, Spa,
 };
 use thiserror::Error;
 
@@ -125,6 +126,24 @@ pub enum RmpLayout {
         /// All 512 entries of the segment table.
         rst: Vec<RstEntry>,
     },
+}
+
+/// CPUID `Fn8000_0025` of the emulated host: RMPOPT, segments of 64 GiB to 4 TiB and 16 of them cached as
+/// on Turin (`InstLatx64`'s dump of an EPYC 9655, `0xaa4` and `0x410`). Unlike there 16 is no hard limit:
+/// 2 TiB in segments of 64 GiB take 33. What Venice reports is not public.
+pub const SEGMENT_LIMITS: Fn80000025 = Fn80000025 { eax: 0xAA4, ebx: 0x10, ecx: 0, edx: 1 };
+
+impl RmpLayout {
+    /// The layout as the architecture's rules see it.
+    pub fn geometry(&self) -> Result<RmpGeometry<'_>, GeometryError> {
+        match self {
+            Self::Contiguous(rmp) => Ok(RmpGeometry::Contiguous(*rmp)),
+            Self::Segmented { base, shift, rst } => {
+                let cfg = RmpCfg::segmented(*shift);
+                SegmentedRmp::new(base.get(), cfg, SEGMENT_LIMITS, rst).map(RmpGeometry::Segmented)
+            }
+        }
+    }
 }
 
 /// What boot leaves behind.
@@ -573,6 +592,41 @@ mod tests {
         assert_eq!(tops, [(511, "RMP"), (512, "RMP"), (513, "RMP")]);
     }
 
+    /// The map of a host with two EPYC Genoa and 512 GiB; its own contiguous RMP is the reserved range
+    /// below `0x80_7f10_0000`. Origin: A. Kalra's mail on Linux commit 400fea4b9651.
+    #[test]
+    fn a_real_map() {
+        let usable = |start, end: u64| MapEntry { start, end: end + 1, kind: RangeKind::Usable };
+        let other = |start, end: u64| MapEntry { start, end: end + 1, kind: RangeKind::Reserved };
+        let map = [
+            usable(0, 0x8efff),
+            other(0x8f000, 0x8ffff),
+            usable(0x90000, 0x9ffff),
+            usable(0x100000, 0x5a14afff),
+            other(0x5a14b000, 0x5a34afff),
+            usable(0x5a34b000, 0x67acefff),
+            other(0x67acf000, 0x6effefff),
+            usable(0x6efff000, 0x6effffff),
+            other(0x6f000000, 0x6f00afff),
+            usable(0x6f00b000, 0x6fffffff),
+            other(0x70000000, 0x8fffffff),
+            other(0xfd000000, 0xffffffff),
+            usable(0x100000000, 0x407fcfffff),
+            other(0x407fd00000, 0x407fffffff),
+            usable(0x4080000000, 0x7ffe7fffff),
+            other(0x7ffe800000, 0x807f0fffff),
+            usable(0x807f100000, 0x807f1fefff),
+        ];
+        let memory = PhysicalMemory::from_map(&map, &NodeMemory::Equal(2)).unwrap();
+        assert_eq!(memory.memory_bytes(), 547_187_208_192);
+        assert_eq!((memory.regions(), memory.spanned_regions()), (511, 514));
+        let layout = boot(&memory, 2, RmpKind::Segmented).unwrap();
+        // The last segment has not 1 MiB of RAM: its table lies in the segment below.
+        assert_eq!(never(&layout).last(), Some(&(511, "RMP segment 7, RMP segment 8")));
+        let max_pfn = Pfn::new(0x807f1ff).unwrap();
+        assert_eq!(layout.rmp.geometry().unwrap().linux_check(max_pfn), Ok(()));
+    }
+
     #[test]
     fn smallest_host_boots() {
         let memory = PhysicalMemory::from_size(2 * GIB, 1).unwrap();
@@ -637,6 +691,18 @@ mod tests {
             // All RAM is covered; reserved memory is RAM.
             prop_assert_eq!(intersect(&layout.dram, &layout.covered), layout.dram.clone());
             prop_assert!(subtract(&layout.reserved_from_allocation, &layout.dram).is_empty());
+            // The architecture sees the same RMP, and Linux would run SNP with it.
+            let geometry = layout.rmp.geometry().unwrap();
+            let own = geometry.own_ranges().filter_map(|r| Extent::inside(r.start.get(), r.end()));
+            let own = merge(own.collect());
+            prop_assert_eq!(intersect(&own, &assigned), own.clone());
+            prop_assert_eq!(own.iter().map(Extent::bytes).sum::<u64>(), layout.rmp_bytes());
+            let max_pfn = Pfn::new(layout.dram.last().unwrap().end()).unwrap();
+            prop_assert_eq!(geometry.linux_check(max_pfn), Ok(()));
+            for extent in &layout.covered {
+                let last = Pfn::new(extent.end() - 1).unwrap();
+                prop_assert!(geometry.covers(extent.first) && geometry.covers(last));
+            }
             // The regions are exactly those that hold assigned pages.
             let regions: std::collections::BTreeSet<Region> =
                 assigned.iter().flat_map(Extent::regions).collect();

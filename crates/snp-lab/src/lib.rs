@@ -1,11 +1,40 @@
-//! A whole emulated SNP host over time: CPUs, guests, placement, costs, measurements.
 #![forbid(unsafe_code)]
+#![doc = include_str!("../README.md")]
 
 pub mod boot;
+mod choose;
 pub mod cost;
+mod engine;
+mod error;
 pub mod memory;
 pub mod percentile;
 pub mod placement;
 pub mod report;
+pub mod rmp;
 pub mod scenario;
+mod seeded;
 pub mod topology;
+
+pub use self::choose::snp_guests;
+pub use self::error::LabError;
+pub use self::seeded::{Defect, Seeded};
+
+use self::report::RunReport;
+use self::scenario::{Progress, Setup};
+
+/// Runs a scenario to its end. The same setup gives the same report; `wall_s` is left 0 for the
+/// caller to fill in.
+pub fn run(setup: &Setup, progress: &mut dyn FnMut(Progress)) -> Result<RunReport, LabError> {
+    run_with_defects(setup, &[], progress)
+}
+
+/// As [`run`], with defects seeded: the laws' checks must see them.
+pub fn run_with_defects(
+    setup: &Setup,
+    defects: &[Seeded],
+    progress: &mut dyn FnMut(Progress),
+) -> Result<RunReport, LabError> {
+    let mut engine = engine::Engine::new(setup, defects)?;
+    engine.run(progress)?;
+    Ok(engine.report())
+}

@@ -16,7 +16,7 @@ use thiserror::Error;
 
 use crate::boot::BootLayout;
 pub use crate::memory::Extent;
-use crate::memory::{PhysicalMemory, RamRange};
+use crate::memory::PhysicalMemory;
 pub use crate::scenario::Placement;
 
 /// Words of the bitmap in each region.
@@ -90,7 +90,8 @@ fn on_node(node: Option<u32>) -> String {
 struct Span {
     first: usize,
     end: usize,
-    node: u32,
+    /// Position in [`Allocator::nodes`].
+    node: usize,
 }
 
 /// Blocks of one node, for guests in all and free now.
@@ -124,10 +125,14 @@ impl Allocator {
             spans: Vec::new(),
             nodes: Vec::new(),
         };
-        let ram: Vec<(Extent, u32)> =
-            memory.ram().iter().filter_map(|r: &RamRange| Some((r.extent()?, r.node))).collect();
+        let nodes = memory.nodes();
+        this.nodes = nodes.iter().map(|&node| NodeCount { node, all: 0, free: 0 }).collect();
         let mut taken = boot.reserved_from_allocation.iter().peekable();
-        for (extent, node) in ram {
+        for range in memory.ram() {
+            let (Some(extent), Ok(node)) = (range.extent(), nodes.binary_search(&range.node))
+            else {
+                continue;
+            };
             let mut at = extent.first.get();
             while taken.next_if(|t| t.end() <= at).is_some() {}
             let mut inside = taken.clone();
@@ -137,12 +142,9 @@ impl Allocator {
             }
             this.add_span(at, extent.end(), node);
         }
-        let mut nodes: Vec<u32> = this.spans.iter().map(|s| s.node).collect();
-        nodes.sort_unstable();
-        nodes.dedup();
-        this.nodes = nodes.iter().map(|&node| NodeCount { node, all: 0, free: 0 }).collect();
-        for span in this.spans.clone() {
-            this.set_free(span.first, span.end);
+        for at in 0..this.spans.len() {
+            let Span { first, end, .. } = this.spans[at];
+            this.set_free(first, end, at);
         }
         for count in &mut this.nodes {
             count.all = count.free;
@@ -151,7 +153,7 @@ impl Allocator {
     }
 
     /// Notes the whole blocks among pages `[start, end)`.
-    fn add_span(&mut self, start: u64, end: u64, node: u32) {
+    fn add_span(&mut self, start: u64, end: u64, node: usize) {
         let first = start.div_ceil(PAGES_PER_LARGE_PAGE) as usize;
         let end = (end / PAGES_PER_LARGE_PAGE) as usize;
         if first < end {
@@ -193,27 +195,28 @@ impl Allocator {
         if bytes == 0 {
             return Err(PlacementError::Empty);
         }
-        if let Some(node) = node
-            && self.count_of(node).is_none()
-        {
-            return Err(PlacementError::UnknownNode { node });
-        }
+        let only = match node {
+            Some(node) => Some(self.node_at(node).ok_or(PlacementError::UnknownNode { node })?),
+            None => None,
+        };
         let page_bytes = placement.page_bytes();
         let pages = bytes.div_ceil(page_bytes) * (page_bytes / PAGE_BYTES);
         let blocks = pages.div_ceil(PAGES_PER_LARGE_PAGE);
         if placement == Placement::Pages1G {
-            return self.take_regions(blocks / LARGE_PAGES_PER_REGION, node);
+            let wanted = blocks / LARGE_PAGES_PER_REGION;
+            return self.take_regions(wanted, only).map_err(|free| PlacementError::NoWholeRegion {
+                wanted,
+                free,
+                node,
+            });
         }
-        let free = match node {
-            Some(node) => self.count_of(node).map_or(0, |n| n.free),
-            None => self.nodes.iter().map(|n| n.free).sum(),
-        };
+        let free = self.free_on(only);
         if blocks > free {
             return Err(PlacementError::Full { wanted: blocks, free, node });
         }
         let mut extents = match placement {
-            Placement::Scattered4K | Placement::Scattered2M => self.scatter(blocks, node, rng),
-            _ => self.first_fit(blocks, node),
+            Placement::Scattered4K | Placement::Scattered2M => self.scatter(blocks, only, rng),
+            _ => self.first_fit(blocks, only),
         };
         // The last block is only partly used.
         if let Some(last) = extents.last_mut() {
@@ -225,31 +228,53 @@ impl Allocator {
     /// Gives back extents that [`Self::allocate`] yielded, or parts of them that begin on a 2 MiB block.
     /// A block goes back whole, also if the extent ends inside it.
     pub fn free(&mut self, extents: &[Extent]) -> Result<(), PlacementError> {
+        let mut span = 0;
         for (done, extent) in extents.iter().enumerate() {
             let Extent { first, pages } = *extent;
             let (start, end) = blocks_of(extent);
-            if pages != 0 && (!first.is_head() || !self.all_taken(start, end)) {
+            span = self.span_at(start, span);
+            if pages != 0 && (!first.is_head() || !self.all_taken(start, end, span)) {
                 for undo in &extents[..done] {
                     let (start, end) = blocks_of(undo);
-                    self.set_taken(start, end);
+                    self.set_taken(start, end, self.span_at(start, 0));
                 }
                 return Err(PlacementError::NotAllocated { first, pages });
             }
-            self.set_free(start, end);
+            self.set_free(start, end, span);
         }
         Ok(())
     }
 
-    fn count_of(&self, node: u32) -> Option<&NodeCount> {
+    /// Position of a node that has memory for guests.
+    fn node_at(&self, node: u32) -> Option<usize> {
         let at = self.nodes.binary_search_by_key(&node, |n| n.node).ok()?;
-        self.nodes.get(at)
+        (self.nodes[at].all != 0).then_some(at)
     }
 
-    /// Whether every block of `[start, end)` is for guests and taken.
-    fn all_taken(&self, start: usize, end: usize) -> bool {
+    /// Free blocks of the node at a position, or of all.
+    fn free_on(&self, only: Option<usize>) -> u64 {
+        match only {
+            Some(at) => self.nodes[at].free,
+            None => self.nodes.iter().map(|n| n.free).sum(),
+        }
+    }
+
+    /// Position of the first span that ends above a block. Quick if it is `hint` or the next one.
+    fn span_at(&self, block: usize, hint: usize) -> usize {
+        let is = |at: usize| {
+            self.spans.get(at).is_none_or(|s| block < s.end)
+                && at.checked_sub(1).is_none_or(|low| self.spans[low].end <= block)
+        };
+        match (hint..hint + 2).find(|&at| at <= self.spans.len() && is(at)) {
+            Some(at) => at,
+            None => self.spans.partition_point(|s| s.end <= block),
+        }
+    }
+
+    /// Whether every block of `[start, end)` is for guests and taken. `span` is the start's.
+    fn all_taken(&self, start: usize, end: usize, span: usize) -> bool {
         let mut at = start;
-        let from = self.spans.partition_point(|s| s.end <= start);
-        for span in &self.spans[from..] {
+        for span in &self.spans[span..] {
             if at >= end || span.first > at {
                 break;
             }
@@ -258,50 +283,38 @@ impl Allocator {
         at >= end && words(start, end).all(|(word, mask)| self.free[word] & mask == 0)
     }
 
-    /// Marks taken blocks `[start, end)` of the spans free.
-    fn set_free(&mut self, start: usize, end: usize) {
+    /// Marks taken blocks `[start, end)` of the spans free. `span` is the start's.
+    fn set_free(&mut self, start: usize, end: usize, span: usize) {
         for (word, mask) in words(start, end) {
             self.free[word] |= mask;
             self.region_free[word / WORDS_PER_REGION] += mask.count_ones() as u16;
         }
-        self.recount(start, end, true);
+        for (node, blocks) in shares(&self.spans[span..], start, end) {
+            self.nodes[node].free += blocks;
+        }
     }
 
-    /// Marks free blocks `[start, end)` of the spans taken.
-    fn set_taken(&mut self, start: usize, end: usize) {
+    /// Marks free blocks `[start, end)` of the spans taken. `span` is the start's.
+    fn set_taken(&mut self, start: usize, end: usize, span: usize) {
         for (word, mask) in words(start, end) {
             self.free[word] &= !mask;
             self.region_free[word / WORDS_PER_REGION] -= mask.count_ones() as u16;
         }
-        self.recount(start, end, false);
-    }
-
-    /// Moves blocks `[start, end)` in their nodes' counts.
-    fn recount(&mut self, start: usize, end: usize, freed: bool) {
-        let from = self.spans.partition_point(|s| s.end <= start);
-        for span in self.spans[from..].iter().take_while(|s| s.first < end) {
-            let blocks = (span.end.min(end) - span.first.max(start)) as u64;
-            if let Ok(at) = self.nodes.binary_search_by_key(&span.node, |n| n.node) {
-                let free = &mut self.nodes[at].free;
-                *free = if freed { *free + blocks } else { *free - blocks };
-            }
+        for (node, blocks) in shares(&self.spans[span..], start, end) {
+            self.nodes[node].free -= blocks;
         }
     }
 
-    /// Indices of the spans of a node, or of all.
-    fn spans_of(&self, node: Option<u32>) -> impl Iterator<Item = Span> + '_ {
-        self.spans.iter().copied().filter(move |s| node.is_none_or(|n| n == s.node))
+    /// The spans of a node, or all.
+    fn spans_of(&self, only: Option<usize>) -> impl Iterator<Item = Span> + '_ {
+        self.spans.iter().copied().filter(move |s| only.is_none_or(|n| n == s.node))
     }
 
     /// The lowest free blocks. There are enough.
-    fn first_fit(&mut self, blocks: u64, node: Option<u32>) -> Vec<Extent> {
+    fn first_fit(&mut self, blocks: u64, only: Option<usize>) -> Vec<Extent> {
         let mut left = blocks as usize;
         let mut runs = Runs::default();
-        for at in 0..self.spans.len() {
-            let span = self.spans[at];
-            if node.is_some_and(|n| n != span.node) {
-                continue;
-            }
+        for span in self.spans_of(only) {
             let mut block = span.first;
             while left != 0 && block < span.end {
                 let region = block / BLOCKS_PER_REGION;
@@ -326,73 +339,70 @@ impl Allocator {
                 break;
             }
         }
-        self.take(runs)
+        self.take(&runs);
+        runs.extents()
     }
 
     /// Blocks drawn uniformly at random from the free ones. There are enough.
     fn scatter<R: Rng + ?Sized>(
         &mut self,
         blocks: u64,
-        node: Option<u32>,
+        only: Option<usize>,
         rng: &mut R,
     ) -> Vec<Extent> {
-        let spans: Vec<Span> = self.spans_of(node).collect();
-        let all: u64 = spans.iter().map(|s| (s.end - s.first) as u64).sum();
-        let free: u64 = match node {
-            Some(node) => self.count_of(node).map_or(0, |n| n.free),
-            None => self.nodes.iter().map(|n| n.free).sum(),
-        };
+        let spans: Vec<Span> = self.spans_of(only).collect();
+        let mut all = 0;
+        let ends: Vec<u64> = spans
+            .iter()
+            .map(|s| {
+                all += (s.end - s.first) as u64;
+                all
+            })
+            .collect();
+        let free = self.free_on(only);
         let mut chosen = vec![0u64; self.free.len()];
         if (free - blocks) * SPARSE >= all {
             // Most draws hit: draw from all blocks, again if the block is taken.
-            let mut ends = Vec::with_capacity(spans.len());
-            let mut sum = 0;
-            for span in &spans {
-                sum += (span.end - span.first) as u64;
-                ends.push(sum);
-            }
             let mut left = blocks;
             while left != 0 {
                 let draw = below(rng, all);
                 let at = ends.partition_point(|&end| end <= draw);
                 let block = spans[at].end - (ends[at] - draw) as usize;
                 let (word, bit) = (block / 64, 1u64 << (block % 64));
-                if self.free[word] & !chosen[word] & bit != 0 {
+                if self.free[word] & bit != 0 {
+                    self.free[word] &= !bit;
+                    self.region_free[block / BLOCKS_PER_REGION] -= 1;
+                    self.nodes[spans[at].node].free -= 1;
                     chosen[word] |= bit;
                     left -= 1;
                 }
             }
-        } else {
-            // Few are free: list them, and shuffle as many to the front as are wanted.
-            let mut list = Vec::with_capacity(free as usize);
-            for span in &spans {
-                for (word, mask) in words(span.first, span.end) {
-                    for_bits(self.free[word] & mask, |bit| list.push((word * 64 + bit) as u32));
-                }
-            }
-            for at in 0..blocks as usize {
-                let other = at + below(rng, (list.len() - at) as u64) as usize;
-                list.swap(at, other);
-                let block = list[at] as usize;
-                chosen[block / 64] |= 1 << (block % 64);
+            return Runs::of(&chosen).extents();
+        }
+        // Few are free: list them, and shuffle as many to the front as are wanted.
+        let mut list = Vec::with_capacity(free as usize);
+        for span in &spans {
+            for (word, mask) in words(span.first, span.end) {
+                for_bits(self.free[word] & mask, |bit| list.push((word * 64 + bit) as u32));
             }
         }
-        let mut runs = Runs::default();
-        for (word, &bits) in chosen.iter().enumerate().filter(|(_, bits)| **bits != 0) {
-            runs.add_word(word, bits);
+        for at in 0..blocks as usize {
+            let other = at + below(rng, (list.len() - at) as u64) as usize;
+            list.swap(at, other);
+            let block = list[at] as usize;
+            chosen[block / 64] |= 1 << (block % 64);
         }
-        self.take(runs)
+        let runs = Runs::of(&chosen);
+        self.take(&runs);
+        runs.extents()
     }
 
-    /// The lowest regions of which nothing is taken, all of one node each.
-    fn take_regions(
-        &mut self,
-        wanted: u64,
-        node: Option<u32>,
-    ) -> Result<Vec<Extent>, PlacementError> {
+    /// The lowest regions of which nothing is taken, all of one node each; how many there are if they
+    /// are too few.
+    fn take_regions(&mut self, wanted: u64, only: Option<usize>) -> Result<Vec<Extent>, u64> {
         let mut runs = Runs::default();
         let mut free = 0;
-        for span in self.spans_of(node) {
+        for span in self.spans_of(only) {
             let first = span.first.div_ceil(BLOCKS_PER_REGION);
             for region in first..span.end / BLOCKS_PER_REGION {
                 if usize::from(self.region_free[region]) == BLOCKS_PER_REGION {
@@ -404,22 +414,26 @@ impl Allocator {
             }
         }
         if free < wanted {
-            return Err(PlacementError::NoWholeRegion { wanted, free, node });
+            return Err(free);
         }
-        Ok(self.take(runs))
+        self.take(&runs);
+        Ok(runs.extents())
     }
 
-    /// Takes runs of free blocks and tells them as extents.
-    fn take(&mut self, runs: Runs) -> Vec<Extent> {
+    /// Takes ascending runs of free blocks.
+    fn take(&mut self, runs: &Runs) {
+        let mut span = 0;
         for &(start, end) in &runs.0 {
-            self.set_taken(start, end);
+            span = self.span_at(start, span);
+            self.set_taken(start, end, span);
         }
-        let extent = |(start, end): (usize, usize)| {
-            let first = Pfn::new(start as u64 * PAGES_PER_LARGE_PAGE)?;
-            Some(Extent { first, pages: (end - start) as u64 * PAGES_PER_LARGE_PAGE })
-        };
-        runs.0.into_iter().filter_map(extent).collect()
     }
+}
+
+/// How many of the blocks `[start, end)` each span has: `(node's position, blocks)`.
+fn shares(spans: &[Span], start: usize, end: usize) -> impl Iterator<Item = (usize, u64)> {
+    let inside = spans.iter().take_while(move |s| s.first < end);
+    inside.map(move |s| (s.node, (s.end.min(end) - s.first.max(start)) as u64))
 }
 
 /// The blocks that an extent touches.
@@ -433,6 +447,23 @@ fn blocks_of(extent: &Extent) -> (usize, usize) {
 struct Runs(Vec<(usize, usize)>);
 
 impl Runs {
+    /// The set bits of a bitmap.
+    fn of(bitmap: &[u64]) -> Self {
+        let mut runs = Self::default();
+        for (word, &bits) in bitmap.iter().enumerate().filter(|(_, bits)| **bits != 0) {
+            runs.add_word(word, bits);
+        }
+        runs
+    }
+
+    fn extents(&self) -> Vec<Extent> {
+        let extent = |&(start, end): &(usize, usize)| {
+            let first = Pfn::new(start as u64 * PAGES_PER_LARGE_PAGE)?;
+            Some(Extent { first, pages: (end - start) as u64 * PAGES_PER_LARGE_PAGE })
+        };
+        self.0.iter().filter_map(extent).collect()
+    }
+
     fn add(&mut self, start: usize, end: usize) {
         match self.0.last_mut() {
             Some(last) if last.1 == start => last.1 = end,
@@ -581,7 +612,8 @@ mod tests {
             (0..18).filter(|&r| a.free_blocks_in(Region::new(r).unwrap()) == 512).count()
         };
         let regions = whole(&all);
-        all.set_taken(blocks_of(&block).0, blocks_of(&block).1);
+        let (start, end) = blocks_of(&block);
+        all.set_taken(start, end, all.span_at(start, 0));
         assert_eq!(whole(&all), regions - 1);
     }
 

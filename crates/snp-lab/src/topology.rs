@@ -208,8 +208,8 @@ impl Topology {
     /// A host as its own tools list it.
     ///
     /// Siblings that are not known follow Linux's rule inside each node: of its CPUs in ascending order
-    /// the second half are the siblings of the first half, in order. Sockets that are not known: one if
-    /// one node has CPUs, two if their number is even, else one for each. Nodes are dealt to sockets in
+    /// the second half are the siblings of the first half, in order. Sockets that are not known: two if
+    /// the number of nodes with CPUs is even, else one. Nodes are dealt to sockets in
     /// ascending order, or the cores of a node to its sockets if there are more sockets than nodes.
     pub fn from_lists(lists: &TopologyLists) -> Result<Self, TopologyError> {
         let threads = lists.threads;
@@ -242,11 +242,7 @@ impl Topology {
         }
 
         let with_cpus = nodes.iter().filter(|n| !n.1.is_empty()).count();
-        let sockets = lists.sockets.unwrap_or(match with_cpus {
-            1 => 1,
-            n if n.is_multiple_of(2) => 2,
-            n => u32::try_from(n).unwrap_or(u32::MAX),
-        });
+        let sockets = lists.sockets.unwrap_or(if with_cpus.is_multiple_of(2) { 2 } else { 1 });
         in_range("sockets", sockets, (1..=8).contains(&sockets), "1 to 8")?;
         if lists.sockets.is_none() {
             assumed.push(format!("sockets: {sockets}, from {with_cpus} NUMA nodes with CPUs"));

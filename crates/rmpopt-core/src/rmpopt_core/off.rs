@@ -1,7 +1,7 @@
 //! `off`: SNP without RMPOPT, to compare with.
 
 use crate::rmpopt_core::{
-    Action, Budget, Claims, CoreId, Event, LivenessBound, Policy, Time, WorstCase, SECOND,
+    Action, Budget, Claims, CoreId, Event, LivenessBound, Policy, Time, WorstCase,
 };
 use crate::snp_defs::Window;
 
@@ -25,8 +25,8 @@ impl Policy for Off {
     fn poll(&mut self, _: Time) -> Option<Action> {
         core::mem::take(&mut self.stopping).then_some(Action::Stopped)
     }
-    fn tick_ns(&self) -> u64 {
-        SECOND
+    fn tick_ns(&self) -> Option<u64> {
+        None
     }
     fn budget(&self) -> Option<Budget> {
         None

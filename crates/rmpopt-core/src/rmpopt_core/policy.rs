@@ -245,8 +245,8 @@ pub trait Policy {
     fn handle(&mut self, now: Time, event: Event<'_>);
     /// The next thing to do, `None` when there is nothing more at `now`.
     fn poll(&mut self, now: Time) -> Option<Action>;
-    /// How often marks are drained while there are any.
-    fn tick_ns(&self) -> u64;
+    /// How often marks are drained while there are any; `None`: it takes no marks.
+    fn tick_ns(&self) -> Option<u64>;
     /// How long followers may hold a CPU; `None`: no limit.
     fn budget(&self) -> Option<Budget>;
     /// Work items that may run for followers at once.

@@ -12,7 +12,7 @@
 
 use crate::rmpopt_core::{
     window, Action, Budget, Capable, Claims, CoreId, Event, Host, LivenessBound, Policy, Request,
-    Serial, Ticket, Time, WorstCase, MILLISECOND, SECOND,
+    Serial, Ticket, Time, WorstCase, SECOND,
 };
 use crate::snp_defs::{Region, RmpoptBase, Window};
 
@@ -267,9 +267,8 @@ impl Policy for V10 {
         }
     }
 
-    /// It takes no marks.
-    fn tick_ns(&self) -> u64 {
-        250 * MILLISECOND
+    fn tick_ns(&self) -> Option<u64> {
+        None
     }
 
     fn budget(&self) -> Option<Budget> {

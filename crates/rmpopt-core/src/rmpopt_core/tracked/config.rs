@@ -1,6 +1,7 @@
 //! What an operator can set, with its defaults.
 
-use crate::rmpopt_core::{MICROSECOND, MILLISECOND, SECOND};
+use crate::rmpopt_core::{LivenessBound, WorstCase, MICROSECOND, MILLISECOND, SECOND};
+use crate::snp_defs::Window;
 
 /// Parameters of [`Tracked`](super::Tracked). All times in nanoseconds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,5 +70,26 @@ impl Config {
     pub(super) fn delay(&self, hold_off: u8) -> u64 {
         let doubled = self.delay_ns.checked_shl(u32::from(hold_off)).unwrap_or(u64::MAX);
         doubled.min(self.bound_ns).max(self.delay_ns)
+    }
+
+    /// Law 3's bound for a host of so many cores under these costs.
+    ///
+    /// The worst case of each term: a mark that just missed a tick, the full delay bound, a leader
+    /// with a window of full scans before it, followers that are woken in turns, and a core that
+    /// goes through its whole window in holds with a tick between two of them.
+    pub fn liveness_bound(&self, cores: u16, costs: &WorstCase) -> LivenessBound {
+        let candidates = u64::from(Window::REGIONS);
+        let turns = u64::from(cores.div_ceil(self.followers_at_once.max(1)));
+        let per_hold = (self.hold_ns / costs.fast_ns.max(1)).max(1);
+        let holds = candidates.div_ceil(per_hold);
+        let hold_ns = self.hold_ns.saturating_add(costs.slow_ns).saturating_add(costs.entry_ns);
+        LivenessBound {
+            tick_ns: self.tick_ns,
+            delay_ns: self.bound_ns.max(self.delay_ns),
+            leader_ns: candidates.saturating_mul(costs.slow_ns.saturating_add(costs.entry_ns)),
+            merge_ns: self.merge_ns,
+            follow_ns: self.follow_ns.saturating_add(turns.saturating_mul(hold_ns)),
+            batch_ns: holds.saturating_mul(hold_ns.saturating_add(costs.tick_ns)),
+        }
     }
 }

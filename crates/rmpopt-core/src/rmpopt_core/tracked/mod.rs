@@ -399,8 +399,8 @@ impl<S: Storage> Policy for Tracked<S> {
         self.timer(now)
     }
 
-    fn tick_ns(&self) -> u64 {
-        self.config.tick_ns
+    fn tick_ns(&self) -> Option<u64> {
+        Some(self.config.tick_ns)
     }
 
     fn budget(&self) -> Option<Budget> {
@@ -412,22 +412,7 @@ impl<S: Storage> Policy for Tracked<S> {
     }
 
     fn liveness_bound(&self, costs: &WorstCase) -> Option<LivenessBound> {
-        let config = &self.config;
-        let candidates = u64::from(Window::REGIONS);
-        let cores = self.storage.cores().len() as u64;
-        let turns = cores.div_ceil(u64::from(self.followers_at_once()));
-        // A hold takes as many fast RMPOPTs as fit; between two holds lies a tick of a busy CPU.
-        let per_hold = (config.hold_ns / costs.fast_ns.max(1)).max(1);
-        let holds = candidates.div_ceil(per_hold);
-        let hold_ns = config.hold_ns.saturating_add(costs.slow_ns).saturating_add(costs.entry_ns);
-        Some(LivenessBound {
-            tick_ns: config.tick_ns,
-            delay_ns: config.bound_ns.max(config.delay_ns),
-            leader_ns: candidates.saturating_mul(costs.slow_ns.saturating_add(costs.entry_ns)),
-            merge_ns: config.merge_ns,
-            follow_ns: config.follow_ns.saturating_add(turns.saturating_mul(hold_ns)),
-            batch_ns: holds.saturating_mul(hold_ns.saturating_add(costs.tick_ns)),
-        })
+        Some(self.config.liveness_bound(self.storage.cores().len() as u16, costs))
     }
 
     fn passes(&self) -> u64 {

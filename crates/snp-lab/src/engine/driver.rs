@@ -1,0 +1,586 @@
+//! The executor: carries out what the policy decides, on simulated CPUs and in simulated time.
+
+use std::collections::VecDeque;
+
+use rmpopt_core::{
+    Action, Batch, BatchReport, CoreId, Event as PolicyEvent, Run, Step, Ticket, Time,
+    Verdict,
+};
+use snp_defs::{Region, RmpoptBase, RmpoptFunction};
+use snp_model::Begun;
+
+use super::queue::Event;
+use super::{Engine, laws};
+use crate::scenario::Nanos;
+
+/// A batch that a core was offered.
+#[derive(Debug)]
+struct Slot {
+    run: Run,
+    /// From here on a work item is woken if the core had no tick.
+    by: Time,
+    /// Number of the turn that is queued or under way.
+    turn: u64,
+    /// A hold is under way.
+    holding: bool,
+    /// Runs in a work item that was woken for it.
+    woken: bool,
+    /// Its first hold has begun: from there on it goes on with the ticks that come.
+    begun: bool,
+}
+
+/// What the executor keeps.
+#[derive(Debug)]
+pub(super) struct Driver {
+    slots: Vec<Option<Slot>>,
+    turns: u64,
+    /// Work items of followers under way, and cores that wait for one.
+    woken: u16,
+    waiting: VecDeque<CoreId>,
+    /// Verifies, holds and broadcasts under way.
+    in_flight: u32,
+    /// Of those, verifies and holds on each core.
+    using: Vec<u32>,
+    /// The policy has asked to quiesce.
+    quiescing: bool,
+    timer: u64,
+    timer_armed: bool,
+    drain_queued: bool,
+    /// The control thread writes one base after the other.
+    control_free: Nanos,
+    bases_queued: u32,
+    /// Until when each core's worker is awake.
+    awake: Vec<Nanos>,
+    /// Cores whose enable bit was read back.
+    pub(super) enabled: Vec<bool>,
+    /// When each core was last brought into a state in which it can run RMPOPT.
+    pub(super) able_since: Vec<Nanos>,
+    /// RMPOPTs under way on the cores that a broadcast interrupted.
+    broadcast: Vec<(CoreId, Begun)>,
+    /// Offers to swallow: a seeded fault.
+    pub(super) swallow: u32,
+    /// The policy has said that it has stopped.
+    stopped: bool,
+}
+
+impl Driver {
+    pub(super) fn new(cores: usize) -> Self {
+        Self {
+            slots: std::iter::repeat_with(|| None).take(cores).collect(),
+            turns: 0,
+            woken: 0,
+            waiting: VecDeque::new(),
+            in_flight: 0,
+            using: vec![0; cores],
+            quiescing: false,
+            timer: 0,
+            timer_armed: false,
+            drain_queued: false,
+            control_free: 0,
+            bases_queued: 0,
+            awake: vec![0; cores],
+            enabled: vec![false; cores],
+            able_since: vec![0; cores],
+            broadcast: Vec::new(),
+            swallow: 0,
+            stopped: true,
+        }
+    }
+
+    /// Something of the driver is under way on this core.
+    pub(super) fn is_using(&self, core: CoreId) -> bool {
+        self.using.get(core.index()).is_some_and(|&count| count > 0) || !self.broadcast.is_empty()
+    }
+
+    /// A verify or hold begins on `core`.
+    fn takes_off(&mut self, core: CoreId) {
+        self.in_flight += 1;
+        if let Some(count) = self.using.get_mut(core.index()) {
+            *count += 1;
+        }
+    }
+
+    /// It has ended.
+    fn lands(&mut self, core: CoreId) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        if let Some(count) = self.using.get_mut(core.index()) {
+            *count = count.saturating_sub(1);
+        }
+    }
+}
+
+impl Engine<'_> {
+    /// Hands an event to the policy and does what it then asks for.
+    pub(super) fn tell(&mut self, event: PolicyEvent<'_>) {
+        self.policy.handle(Time::from_ns(self.now), event);
+        self.pump();
+    }
+
+    fn pump(&mut self) {
+        while let Some(action) = self.policy.poll(Time::from_ns(self.now)) {
+            self.execute(action);
+        }
+        if self.ledger.is_up() && !self.meter.is_steady() && self.policy.first_pass_over() {
+            self.meter.first_pass_over();
+            self.note_first_pass();
+        }
+        self.note_passes();
+    }
+
+    fn execute(&mut self, action: Action) {
+        if self.driver.stopped && !matches!(action, Action::Stopped) {
+            self.breach(laws::CLEAN_EXIT, || format!("{action:?} after the stop"));
+        }
+        match action {
+            Action::WriteBase { core, base } => self.queue_base(core, base),
+            Action::Verify { core, region, ticket } => self.start_verify(core, region, ticket),
+            Action::Offer { batch, by } => self.offer(batch, by),
+            Action::Broadcast { leader, region, ticket } => {
+                self.start_broadcast(leader, region, ticket);
+            }
+            Action::ArmTimer(at) => {
+                self.driver.timer += 1;
+                self.driver.timer_armed = true;
+                self.queue.push(at.as_ns().max(self.now), Event::Timer(self.driver.timer));
+            }
+            Action::Quiesce => {
+                self.driver.quiescing = true;
+                self.driver.timer += 1;
+                self.driver.timer_armed = false;
+                self.driver.waiting.clear();
+                for slot in &mut self.driver.slots {
+                    if slot.as_ref().is_some_and(|slot| !slot.holding) {
+                        *slot = None;
+                    }
+                }
+                self.driver.woken = 0;
+                self.quiesced();
+            }
+            Action::Stopped => self.stopped(),
+        }
+    }
+
+    /// Answers [`Action::Quiesce`] once nothing is under way.
+    fn quiesced(&mut self) {
+        if self.driver.quiescing && self.driver.in_flight == 0 && self.driver.bases_queued == 0 {
+            self.driver.quiescing = false;
+            self.policy.handle(Time::from_ns(self.now), PolicyEvent::Quiesced);
+            self.pump();
+        }
+    }
+
+    // ---- where things run ----
+
+    /// A worker runs on `core` from now on. Returns the CPU and what waking it costs.
+    fn wake(&mut self, core: CoreId) -> Option<(u32, Nanos)> {
+        let cpu = self.cpus.worker(core)?;
+        let awake = self.driver.awake.get(core.index()).is_some_and(|&until| until >= self.now);
+        if awake && self.now > 0 {
+            return Some((cpu, 0));
+        }
+        self.meter.counts.wakeups += 1;
+        self.meter.interrupt(cpu);
+        Some((cpu, self.cost.work_wakeup + self.guest_exit(cpu)))
+    }
+
+    fn guest_exit(&self, cpu: u32) -> Nanos {
+        if self.cpus.runs_guest(cpu) { self.cost.guest_exit } else { 0 }
+    }
+
+    fn keep_awake(&mut self, core: CoreId, until: Nanos) {
+        if let Some(awake) = self.driver.awake.get_mut(core.index()) {
+            *awake = until;
+        }
+    }
+
+    /// The core on which the control thread, the timer and the drain run.
+    fn control(&self) -> CoreId {
+        let cores = 0..self.driver.enabled.len() as u16;
+        cores.map(CoreId).find(|&core| self.cpus.worker(core).is_some()).unwrap_or_default()
+    }
+
+    /// The control thread wakes up for something short.
+    fn control_wakes(&mut self) {
+        let core = self.control();
+        if let Some((cpu, ns)) = self.wake(core) {
+            self.meter.steal(cpu, ns);
+            self.keep_awake(core, self.now);
+        }
+    }
+
+    pub(super) fn timer(&mut self, number: u64) {
+        if number != self.driver.timer {
+            return;
+        }
+        self.driver.timer_armed = false;
+        self.control_wakes();
+        self.tell(PolicyEvent::Timer);
+    }
+
+    // ---- marks ----
+
+    /// A mark was made; the first since the last drain queues the next.
+    pub(super) fn marked(&mut self, first: bool) {
+        let Some(tick_ns) = self.policy.tick_ns().filter(|_| first) else { return };
+        if !self.driver.drain_queued {
+            self.driver.drain_queued = true;
+            self.queue.push(self.now + tick_ns, Event::Drain);
+        }
+    }
+
+    pub(super) fn drain(&mut self) {
+        self.driver.drain_queued = false;
+        self.meter.counts.drains += 1;
+        self.control_wakes();
+        let (now, policy) = (Time::from_ns(self.now), &mut self.policy);
+        self.activity.drain(|drained| policy.handle(now, PolicyEvent::Drained(drained)));
+        self.pump();
+    }
+
+    // ---- MSR ----
+
+    fn queue_base(&mut self, core: CoreId, base: RmpoptBase) {
+        let remote = core != self.control();
+        let Some(cpu) = self.cpus.worker(core) else {
+            self.tell(PolicyEvent::BaseWritten { core, base: None, snp_en: false });
+            return;
+        };
+        let mut took = self.cost.wrmsr;
+        if remote {
+            self.meter.counts.ipis += 1;
+            self.meter.interrupt(cpu);
+            took += self.cost.ipi_target + self.guest_exit(cpu);
+        }
+        self.meter.steal(cpu, took);
+        self.meter.hold(took);
+        let done = self.driver.control_free.max(self.now) + took + self.cost.ipi_send_ns(1);
+        self.driver.control_free = done;
+        self.driver.bases_queued += 1;
+        self.queue.push(done, Event::WriteBase { core, base });
+    }
+
+    pub(super) fn write_base(&mut self, core: CoreId, base: RmpoptBase) {
+        self.driver.bases_queued -= 1;
+        let at = snp_model::CoreId(u32::from(core.0));
+        let unit = self.rmp.unit();
+        let written = unit.wrmsr_base(at, base.raw());
+        let read = RmpoptBase::from_raw(unit.rdmsr_base(at)).ok();
+        let snp_en = unit.snp_en(at);
+        let read = read.filter(|_| written.is_ok());
+        if let Some(enabled) = self.driver.enabled.get_mut(core.index()) {
+            *enabled = snp_en && read.is_some_and(RmpoptBase::is_enabled);
+        }
+        if let Some(since) = self.driver.able_since.get_mut(core.index()) {
+            *since = self.now;
+        }
+        self.tell(PolicyEvent::BaseWritten { core, base: read, snp_en });
+        self.quiesced();
+    }
+
+    // ---- RMPOPT ----
+
+    /// First half of an RMPOPT. A core that raises #UD breaks law 4.
+    fn begin(&mut self, core: CoreId, region: Region, function: RmpoptFunction) -> Option<Begun> {
+        let at = snp_model::CoreId(u32::from(core.0));
+        let begun = self.rmp.unit().begin(at, region.base().get(), function);
+        self.check(laws::NO_UD, begun.is_ok(), || format!("RMPOPT raised #UD on {core:?}"));
+        begun.ok()
+    }
+
+    /// Second half. Keeps the books and checks law 1 where a bit is set.
+    fn finish(&mut self, core: CoreId, region: Region, begun: Begun) -> snp_model::Outcome {
+        let at = snp_model::CoreId(u32::from(core.0));
+        let before = self.rmp.unit().is_optimised(at, region);
+        let outcome = self.rmp.finish(begun);
+        let after = self.rmp.unit().is_optimised(at, region);
+        if before != after && self.covers(core, region) {
+            self.ledger.bit(self.now, region.index(), after);
+        }
+        if after {
+            let assigned =
+                self.ledger.regions.get(region.index()).map_or(0, |book| book.assigned);
+            self.check(laws::SAFETY, assigned == 0, || {
+                format!("{core:?} has region {region} optimised with {assigned} pages assigned")
+            });
+        }
+        outcome
+    }
+
+    fn start_verify(&mut self, core: CoreId, region: Region, ticket: Ticket) {
+        let begun = self.begin(core, region, RmpoptFunction::Verify);
+        let (Some(mut begun), Some((cpu, overhead))) = (begun, self.wake(core)) else {
+            let verdict = Verdict::Fault;
+            self.tell(PolicyEvent::Verified { ticket, core, region, verdict, took_ns: 0 });
+            return;
+        };
+        let lines = self.rmp.look(&mut begun).map_or(0, |scan| scan.lines);
+        let took_ns = self.cost.rmpopt_ns(lines, begun.is_cached());
+        let end = self.now + overhead + took_ns;
+        self.meter.counts.leader += 1;
+        self.meter.steal(cpu, overhead + took_ns);
+        self.held(took_ns, took_ns);
+        self.keep_awake(core, end);
+        self.driver.takes_off(core);
+        self.queue.push(end, Event::VerifyEnd { core, region, ticket, begun, took_ns });
+    }
+
+    pub(super) fn end_verify(
+        &mut self,
+        core: CoreId,
+        region: Region,
+        ticket: Ticket,
+        begun: Begun,
+        took_ns: Nanos,
+    ) {
+        self.driver.lands(core);
+        let outcome = self.finish(core, region, begun);
+        let verdict = if outcome.cf { Verdict::Clean } else { Verdict::Dirty };
+        let answer = PolicyEvent::Verified { ticket, core, region, verdict, took_ns };
+        self.policy.handle(Time::from_ns(self.now), answer);
+        self.cpus_leave();
+        self.pump();
+        self.quiesced();
+    }
+
+    /// Law 5: a hold of `held_ns` whose last RMPOPT took `last_ns`.
+    fn held(&mut self, held_ns: Nanos, last_ns: Nanos) {
+        self.meter.hold(held_ns);
+        let budget_ns = self.hold_budget_ns;
+        self.check(laws::QUIET, held_ns.saturating_sub(last_ns) <= budget_ns, || {
+            format!("a CPU was held for {held_ns} ns, its last RMPOPT took {last_ns} ns")
+        });
+    }
+
+    fn start_broadcast(&mut self, leader: CoreId, region: Region, ticket: Ticket) {
+        let targets: Vec<_> = (0..self.driver.enabled.len() as u16)
+            .map(CoreId)
+            .filter(|&core| {
+                core != leader && self.driver.enabled.get(core.index()).is_some_and(|&on| on)
+            })
+            .collect();
+        let mut longest = 0;
+        self.driver.broadcast.clear();
+        for core in targets {
+            let Some(cpu) = self.cpus.worker(core) else { continue };
+            let Some(mut begun) = self.begin(core, region, RmpoptFunction::Verify) else { continue };
+            let lines = self.rmp.look(&mut begun).map_or(0, |scan| scan.lines);
+            let rmpopt_ns = self.cost.rmpopt_ns(lines, begun.is_cached());
+            let took = self.cost.ipi_target + self.guest_exit(cpu) + rmpopt_ns;
+            longest = longest.max(took);
+            self.meter.counts.followers += 1;
+            self.meter.counts.ipis += 1;
+            self.meter.interrupt(cpu);
+            self.meter.steal(cpu, took);
+            self.held(took, rmpopt_ns);
+            self.driver.broadcast.push((core, begun));
+        }
+        // The sender waits with preemption off until the last has answered.
+        let waited = self.cost.ipi_send_ns(self.driver.broadcast.len() as u32) + longest;
+        if let Some(cpu) = self.cpus.worker(leader) {
+            self.meter.steal(cpu, waited);
+            self.held(waited, 0);
+        }
+        self.keep_awake(leader, self.now + waited);
+        self.driver.in_flight += 1;
+        self.queue.push(self.now + waited, Event::BroadcastEnd { region, ticket });
+    }
+
+    pub(super) fn end_broadcast(&mut self, region: Region, ticket: Ticket) {
+        self.driver.in_flight -= 1;
+        let mut broadcast = std::mem::take(&mut self.driver.broadcast);
+        for (core, begun) in broadcast.drain(..) {
+            self.finish(core, region, begun);
+        }
+        self.driver.broadcast = broadcast;
+        self.cpus_leave();
+        self.tell(PolicyEvent::BroadcastDone { ticket });
+        self.quiesced();
+    }
+
+    // ---- batches ----
+
+    fn offer(&mut self, batch: Batch, by: Time) {
+        let core = batch.core;
+        if self.driver.swallow > 0 && batch.function == RmpoptFunction::Verify {
+            self.driver.swallow -= 1;
+            return;
+        }
+        let Some(budget) = self.policy.budget() else { return };
+        self.drop_slot(core);
+        let run = Run::new(batch, budget);
+        let slot = Slot { run, by, turn: 0, holding: false, woken: false, begun: false };
+        if let Some(place) = self.driver.slots.get_mut(core.index()) {
+            *place = Some(slot);
+        }
+        self.queue_turn(core);
+    }
+
+    /// Takes back what a core was offered. The hold that is under way, if any, reports no more.
+    pub(super) fn drop_slot(&mut self, core: CoreId) {
+        let Some(slot) = self.driver.slots.get_mut(core.index()).and_then(Option::take) else {
+            return;
+        };
+        if slot.holding {
+            self.driver.lands(core);
+        }
+        if slot.woken {
+            self.work_item_ended();
+        }
+        self.driver.waiting.retain(|&waiting| waiting != core);
+    }
+
+    /// Queues the core's next turn: its next tick if it has ticks, else when it has to be woken.
+    pub(super) fn queue_turn(&mut self, core: CoreId) {
+        let busy = self.cpus.busy(core);
+        self.driver.turns += 1;
+        let turn = self.driver.turns;
+        let now = self.now;
+        let Some(Some(slot)) = self.driver.slots.get_mut(core.index()) else { return };
+        if slot.holding {
+            return;
+        }
+        slot.turn = turn;
+        let forced = slot.by.as_ns().max(now);
+        let at = match busy {
+            _ if slot.woken => now,
+            Some(cpu) if slot.begun => self.cpus.next_tick(cpu, now),
+            Some(cpu) => self.cpus.next_tick(cpu, now).min(forced),
+            None if slot.by == Time::NEVER => return,
+            None => forced,
+        };
+        self.queue.push(at, Event::Turn { core, turn });
+    }
+
+    /// The core's turn has come: ride on the tick, or wake a work item.
+    pub(super) fn turn(&mut self, core: CoreId, turn: u64) {
+        let busy = self.cpus.busy(core);
+        let Some(cpu) = busy.or_else(|| self.cpus.worker(core)) else { return };
+        let (now, most) = (self.now, self.policy.followers_at_once());
+        let driver = &mut self.driver;
+        let Some(Some(slot)) = driver.slots.get_mut(core.index()) else { return };
+        if slot.turn != turn || slot.holding {
+            return;
+        }
+        let rides = busy.is_some() && (slot.begun || slot.by.as_ns() > now);
+        let overhead = if slot.woken {
+            0
+        } else if rides {
+            self.cost.tick_extra
+        } else {
+            if driver.woken >= most {
+                driver.waiting.push_back(core);
+                return;
+            }
+            driver.woken += 1;
+            slot.woken = true;
+            self.meter.counts.wakeups += 1;
+            self.meter.interrupt(cpu);
+            self.cost.work_wakeup + self.guest_exit(cpu)
+        };
+        self.hold(core, cpu, overhead);
+    }
+
+    /// One hold: RMPOPT after RMPOPT until the budget is used up or the batch is done.
+    fn hold(&mut self, core: CoreId, cpu: u32, overhead: Nanos) {
+        let Some(mut slot) = self.driver.slots.get_mut(core.index()).and_then(Option::take) else {
+            return;
+        };
+        let start = self.now + overhead;
+        let (mut at, mut last) = (start, 0);
+        let function = slot.run.batch().function;
+        let ticket = slot.run.batch().ticket;
+        slot.run.begin_hold(Time::from_ns(start));
+        slot.begun = true;
+        while let Some(region) = slot.run.region() {
+            let Some(mut begun) = self.begin(core, region, function) else {
+                self.driver.slots[core.index()] = None;
+                if slot.woken {
+                    self.work_item_ended();
+                }
+                self.tell(PolicyEvent::BatchFault { core, ticket });
+                return;
+            };
+            let scan = self.rmp.look(&mut begun);
+            let cached = begun.is_cached() || function == RmpoptFunction::Report;
+            let outcome = self.finish(core, region, begun);
+            last = self.cost.rmpopt_ns(scan.map_or(0, |scan| scan.lines), cached);
+            at += last;
+            match function {
+                RmpoptFunction::Verify => self.meter.counts.followers += 1,
+                RmpoptFunction::Report => self.meter.counts.report += 1,
+            }
+            if slot.run.record(Time::from_ns(at), last, outcome.cf) != Step::More {
+                break;
+            }
+        }
+        self.meter.steal(cpu, overhead + (at - start));
+        self.held(at - start, last);
+        slot.holding = true;
+        let turn = slot.turn;
+        if let Some(place) = self.driver.slots.get_mut(core.index()) {
+            *place = Some(slot);
+        }
+        self.driver.takes_off(core);
+        self.queue.push(at, Event::HoldEnd { core, turn });
+    }
+
+    pub(super) fn end_hold(&mut self, core: CoreId, turn: u64) {
+        let busy = self.cpus.busy(core).is_some();
+        let quiescing = self.driver.quiescing;
+        let Some(Some(slot)) = self.driver.slots.get_mut(core.index()) else { return };
+        if slot.turn != turn || !slot.holding {
+            return;
+        }
+        slot.holding = false;
+        let report: BatchReport = *slot.run.report();
+        // A busy core goes on with its ticks; an idle one in the work item.
+        let leaves = slot.woken && (busy || report.finished);
+        if leaves {
+            slot.woken = false;
+        }
+        if report.finished || quiescing {
+            self.driver.slots[core.index()] = None;
+        }
+        self.driver.lands(core);
+        if leaves {
+            self.work_item_ended();
+        }
+        self.policy.handle(Time::from_ns(self.now), PolicyEvent::Batch(&report));
+        self.cpus_leave();
+        if !report.finished {
+            self.queue_turn(core);
+        }
+        self.pump();
+        self.quiesced();
+    }
+
+    /// A follower's work item ended: the next core that waits for one gets it.
+    fn work_item_ended(&mut self) {
+        self.driver.woken = self.driver.woken.saturating_sub(1);
+        if let Some(core) = self.driver.waiting.pop_front() {
+            self.queue_turn(core);
+        }
+    }
+
+    // ---- the end ----
+
+    fn stopped(&mut self) {
+        let driver = &self.driver;
+        let still = driver.in_flight > 0
+            || driver.bases_queued > 0
+            || driver.timer_armed
+            || driver.slots.iter().any(Option::is_some);
+        self.check(laws::CLEAN_EXIT, !still, || "work was left when the driver stopped".into());
+        self.driver.stopped = true;
+        self.driver.enabled.fill(false);
+        if self.going_down {
+            self.finish_shutdown();
+        }
+    }
+
+    /// The driver is started (again): SNP is up.
+    pub(super) fn driver_starts(&mut self) {
+        self.driver.stopped = false;
+        self.driver.control_free = self.now;
+    }
+}
