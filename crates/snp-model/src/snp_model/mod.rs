@@ -10,16 +10,20 @@ mod rmp;
 mod rmpopt_unit;
 mod storage;
 
-pub use self::access::{Access, AccessKind, Accessor, Verdict};
-pub use self::coverage::{Coverage, PfnRange};
-pub use self::machine::{InitError, InitLayout, Machine, MsrWrite, RangeUpdate};
-pub use self::rmp::{Check, Issuer, Rmp, RmpRead, Update, UpdateOrder};
-pub use self::rmpopt_unit::{
-    BaseWrite, Begun, EnableToggle, Fault, Faults, Outcome, OutsideWindow, RegionScan, RmpoptUnit,
-    Scan, ScanCache, UnitConfig, UnitStorage, UpdateToken,
-};
-pub use self::storage::{
-    Block, BlockView, Fill, OutOfMemory, Storage, ASIDS, BLOCKS_PER_REGION, WORDS_PER_BLOCK,
+// Where this folder is a module of another crate, what that crate does not use is an unused import.
+#[allow(unused_imports)]
+pub use self::{
+    access::{Access, AccessKind, Accessor, Verdict},
+    coverage::{Coverage, PfnRange},
+    machine::{InitError, InitLayout, Machine, MsrWrite, RangeUpdate},
+    rmp::{Check, Issuer, Rmp, RmpRead, Update, UpdateOrder},
+    rmpopt_unit::{
+        BaseWrite, Begun, EnableToggle, Fault, Faults, Outcome, OutsideWindow, RegionScan,
+        RmpoptUnit, Scan, ScanCache, UnitConfig, UnitStorage, UpdateToken,
+    },
+    storage::{
+        Block, BlockView, Fill, OutOfMemory, Storage, ASIDS, BLOCKS_PER_REGION, WORDS_PER_BLOCK,
+    },
 };
 
 use core::fmt;
