@@ -738,7 +738,7 @@ mod tests {
         let scattered = start.elapsed() / 10;
         println!("100 GiB and back: {each:?} in order, {scattered:?} scattered");
         // Far above what it takes, so that a busy machine does not fail it.
-        assert!(each.as_millis() < 20 && scattered.as_millis() < 200);
+        assert!(each.as_millis() < 20 && scattered.as_millis() < 1000);
         all.free(&fill).unwrap();
     }
 

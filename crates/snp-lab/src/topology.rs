@@ -209,8 +209,8 @@ impl Topology {
     ///
     /// Siblings that are not known follow Linux's rule inside each node: of its CPUs in ascending order
     /// the second half are the siblings of the first half, in order. Sockets that are not known: two if
-    /// the number of nodes with CPUs is even, else one. Nodes are dealt to sockets in
-    /// ascending order, or the cores of a node to its sockets if there are more sockets than nodes.
+    /// the number of nodes with CPUs is even, else one. Nodes are dealt to sockets in ascending order, or
+    /// the cores of a node to its sockets if there are more sockets than nodes.
     pub fn from_lists(lists: &TopologyLists) -> Result<Self, TopologyError> {
         let threads = lists.threads;
         in_range("threads", threads, matches!(threads, 1 | 2), "1 or 2")?;
