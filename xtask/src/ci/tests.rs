@@ -37,7 +37,8 @@ pub(super) fn run(ci: &mut Ci) -> Result<Outcome> {
 }
 
 fn nextest(ci: &mut Ci) -> Result<Outcome> {
-    let report = ci.target.join("nextest/ci/junit.xml");
+    // nextest keeps its files here wherever cargo builds.
+    let report = ci.root.join("target/nextest/ci/junit.xml");
     if report.exists() {
         fs::remove_file(&report).with_context(|| format!("removing {}", report.display()))?;
     }

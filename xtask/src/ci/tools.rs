@@ -11,7 +11,7 @@ use super::{Ci, Outcome};
 use crate::process::is_installed;
 
 /// Seconds after which an installation is given up.
-const LIMIT: &str = "900";
+const LIMIT: &str = "420";
 
 /// Whether a cargo command answers.
 fn has(ci: &Ci, command: &str) -> bool {
