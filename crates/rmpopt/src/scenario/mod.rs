@@ -10,6 +10,7 @@ mod raw;
 
 use std::path::Path;
 
+use snp_host::InputError;
 use snp_lab::scenario::Scenario;
 
 pub(crate) use builtin::{DEFAULT, names};
@@ -31,7 +32,12 @@ pub(crate) fn load(name_or_path: &str) -> Result<Scenario, Failure> {
             names().collect::<Vec<_>>().join(", ")
         )));
     }
-    let text = snp_host::read_text(path).map_err(Failure::from)?;
+    let text = snp_host::read_text(path).map_err(|e| match e {
+        InputError::Empty { file } => Failure::BadInput(format!(
+            "{file}:1:1: empty, expected a scenario: \"schema_version = 1\", \"name\" and \"[host]\""
+        )),
+        e => e.into(),
+    })?;
     parse(&path.display().to_string(), &text).map_err(|e| Failure::BadInput(e.to_string()))
 }
 
@@ -40,4 +46,25 @@ pub(crate) fn parse(file: &str, text: &str) -> Result<Scenario, ScenarioError> {
     let document = place::Document::parse(file, text)?;
     let raw = raw::read(&document)?;
     check::scenario(&document, &raw)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_built_in_reads_and_has_its_name() {
+        for name in names() {
+            assert_eq!(load(name).unwrap().name, name);
+        }
+        assert!(names().any(|name| name == DEFAULT));
+    }
+
+    #[test]
+    fn the_documented_scenario_reads() {
+        let docs = include_str!("../../../../docs/run.md");
+        let (_, rest) = docs.split_once("```toml\n").unwrap();
+        let (text, _) = rest.split_once("```").unwrap();
+        assert_eq!(parse("run.md", text).unwrap().name, "two-guests");
+    }
 }

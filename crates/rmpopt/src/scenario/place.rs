@@ -46,13 +46,17 @@ pub(crate) struct Document<'a> {
 impl<'a> Document<'a> {
     /// Reads TOML of any shape.
     pub(crate) fn parse(file: &'a str, text: &'a str) -> Result<Self, ScenarioError> {
-        match DeTable::parse(text) {
-            Ok(tree) => Ok(Self { file, text, span: tree.span(), tree: tree.into_inner() }),
-            Err(error) => {
-                let empty = Self { file, text, span: 0..0, tree: DeTable::new() };
-                let span = error.span().unwrap_or(0..0);
+        let (tree, errors) = DeTable::parse_recoverable(text);
+        let span = tree.span();
+        let document = Self { file, text, tree: tree.into_inner(), span };
+        // What comes later is mostly a consequence of what comes first.
+        let start = |e: &toml::de::Error| e.span().map_or(usize::MAX, |span| span.start);
+        match errors.iter().min_by_key(|e| start(e)) {
+            None => Ok(document),
+            Some(error) => {
+                let at = error.span().map_or(0, |span| span.start);
                 let message = format!("not TOML: {}", one_line(error.message()));
-                Err(empty.error(span, message))
+                Err(document.error_at(at, String::new(), message))
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use snp_lab::report::{RunReport, SharePoint};
 
-use super::page::{CELLS, FAINT, FAIR, GOOD, MARGIN, Page, STRONG, paint};
+use super::page::{CELLS, FAINT, FAIR, GOOD, MARGIN, Page, paint};
 use super::timeline::time;
 use crate::units::micros;
 
@@ -36,7 +36,7 @@ pub(super) fn share(page: &mut Page, report: &RunReport) {
             .collect();
         let edge = page.pick(if label.is_empty() { '│' } else { '┤' }, '|');
         let label = format!("{label:>w$} {edge}", w = MARGIN - 2);
-        page.line(&format!("{}{}", paint(FAINT, &label), paint(GOOD, &cells)));
+        page.line(&format!("{}{}", paint(FAINT, &label), paint(GOOD, cells.trim_end())));
     }
     let corner =
         format!("{:>w$}{}", page.pick("└", "+"), page.pick("─", "-").repeat(CELLS), w = MARGIN);
@@ -47,7 +47,7 @@ pub(super) fn share(page: &mut Page, report: &RunReport) {
         can_be.iter().map(|value| step(page, value.unwrap_or(0.0), value.is_some())).collect();
     let label = format!("{:>w$}  ", "can be", w = MARGIN - 2);
     let note = paint(FAINT, "the same over what can be optimised, 0 to 100 %");
-    page.line(&format!("{label}{}", paint(GOOD, &cells)));
+    page.line(&format!("{label}{}", paint(GOOD, cells.trim_end())));
     page.line(&format!("{}{note}", " ".repeat(MARGIN)));
 }
 
@@ -107,16 +107,14 @@ pub(super) fn cpus(page: &mut Page, report: &RunReport) {
     }
     let cpus = stolen.len().max(interruptions.len());
     let per_column = cpus.div_ceil(CELLS).max(1);
-    let used = cpus.div_ceil(per_column);
     page.line("");
     let worst = |values: &[f64]| values.iter().copied().fold(0.0, f64::max);
     let micros = |us: f64| micros(us, page.unicode);
-    let most_stolen = format!("{} at most", micros(worst(stolen)));
-    let most_often = format!("{:.0} at most", worst(&interruptions));
-    for (name, values, most) in [
-        ("time taken", stolen.as_slice(), most_stolen),
-        ("interrupted", &interruptions, most_often),
-    ] {
+    let most_stolen = micros(worst(stolen));
+    let most_often = format!("{:.0}", worst(&interruptions));
+    for (name, values, most) in
+        [("time taken", stolen.as_slice(), most_stolen), ("interrupts", &interruptions, most_often)]
+    {
         if values.is_empty() {
             continue;
         }
@@ -126,9 +124,9 @@ pub(super) fn cpus(page: &mut Page, report: &RunReport) {
             .map(|chunk| step(page, worst(chunk) / top, worst(chunk) > 0.0))
             .collect();
         let label = format!("{name:>w$}  ", w = MARGIN - 2);
-        let cells = paint(FAIR, &format!("{cells:<CELLS$}"));
+        let cells = paint(FAIR, cells.trim_end());
         page.line(&format!("{label}{cells}"));
-        page.line(&paint(FAINT, &format!("{}full height is {most}", " ".repeat(MARGIN))));
+        page.line(&paint(FAINT, &format!("{}full height: {most}", " ".repeat(MARGIN))));
     }
     let each = if per_column == 1 {
         "one CPU to a column".to_owned()
@@ -136,6 +134,5 @@ pub(super) fn cpus(page: &mut Page, report: &RunReport) {
         format!("{per_column} CPUs to a column, the worst of them")
     };
     let text = format!("{}CPU 0 to {}, {each}", " ".repeat(MARGIN), cpus - 1);
-    let _ = (used, STRONG);
     page.line(&paint(FAINT, &text));
 }

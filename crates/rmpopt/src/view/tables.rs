@@ -5,6 +5,12 @@ use snp_lab::report::{LawReport, RunReport};
 use super::page::{BAD, FAINT, FAIR, GOOD, Page, paint};
 use crate::units::{count, micros, seconds};
 
+/// Columns of the names of what the driver did.
+const NAMES: usize = 26;
+
+/// Windows that are shown one by one.
+const WINDOWS: usize = 4;
+
 /// What the driver did.
 pub(super) fn driver(page: &mut Page, report: &RunReport) {
     page.title("Driver", &format!("policy {}", report.policy));
@@ -21,17 +27,16 @@ pub(super) fn driver(page: &mut Page, report: &RunReport) {
     }
     row(page, "RMPUPDATE", &count(report.rmpupdates));
     let windows = &report.driver.windows;
-    const SHOWN: usize = 4;
-    for window in windows.iter().take(SHOWN) {
+    for window in windows.iter().take(WINDOWS) {
         let text = format!(
-            "{} GiB and 2 TiB up, {}",
+            "{} GiB, 2 TiB long, on {}",
             count(window.base_region),
             crate::units::things(u64::from(window.cores), "core")
         );
         wide(page, "window from", &text);
     }
-    if windows.len() > SHOWN {
-        wide(page, "", &format!("and {} more windows", windows.len() - SHOWN));
+    if windows.len() > WINDOWS {
+        wide(page, "", &format!("and {} more windows", windows.len() - WINDOWS));
     }
     for fact in &report.driver.facts {
         wide(page, &fact.name, &fact.value);
@@ -51,11 +56,11 @@ pub(super) fn driver(page: &mut Page, report: &RunReport) {
 }
 
 fn row(page: &mut Page, name: &str, value: &str) {
-    page.line(&format!("  {name:<20}{value:>16}"));
+    page.line(&format!("  {name:<NAMES$}{value:>16}"));
 }
 
 fn wide(page: &mut Page, name: &str, value: &str) {
-    page.wrapped(&format!("  {name:<20}  "), 24, value);
+    page.wrapped(&format!("  {name:<NAMES$}  "), NAMES + 4, value);
 }
 
 /// What the driver took from the CPUs, and how often it interrupted them.
