@@ -45,7 +45,7 @@ pub(crate) struct RunArgs {
     pub(crate) trace: Option<PathBuf>,
 
     /// Share of the trace's guests that are SNP guests, 0 to 1 [default: 0.3].
-    #[arg(long, value_name = "F", requires = "trace", value_parser = share)]
+    #[arg(long, value_name = "F", requires = "trace", value_parser = share, allow_negative_numbers = true)]
     pub(crate) snp_share: Option<f64>,
 
     /// What --snp-share is a share of: vm is each guest's probability, memory is the guests' bytes.
@@ -57,7 +57,7 @@ pub(crate) struct RunArgs {
     pub(crate) policy: Option<PolicyName>,
 
     /// Where every random choice starts; one seed gives one result.
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
     pub(crate) seed: u64,
 
     /// Stop after this much simulated time, such as 90s or 2h.

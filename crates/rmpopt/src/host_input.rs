@@ -26,6 +26,19 @@ pub(crate) fn apply(
     for ignored in &files.ignored {
         output::note(&format!("{}: not used: {}", ignored.file.display(), ignored.reason));
     }
+    let nothing = files.memory.is_none()
+        && files.lscpu.is_none()
+        && files.numactl.is_none()
+        && files.srat.is_none()
+        && files.cpu_topo.is_none()
+        && files.rmp.is_none();
+    if nothing {
+        let names: Vec<String> = paths.iter().map(|p| p.display().to_string()).collect();
+        return Err(Failure::BadInput(format!(
+            "{}: nothing that describes a host, expected at least a memory map, CPUs or NUMA nodes",
+            names.join(", ")
+        )));
+    }
     scenario.host = host(&files, &scenario.host, filler, assumed)?;
     fits(scenario)
 }

@@ -36,7 +36,8 @@ fn the_default_scenario_keeps_every_law() {
     assert_eq!(report["host"]["cores"], 512);
     assert_eq!(report["host"]["cpus"], 1024);
     assert_eq!(report["host"]["memory_bytes"], 2_u64 << 40);
-    assert_eq!(report["assumed"], Value::Array(Vec::new()));
+    let assumed = report["assumed"].as_array().unwrap();
+    assert!(assumed.iter().all(|a| !a.as_str().unwrap().contains("venice-2p")), "{assumed:?}");
     assert!(report["trace"].is_null());
     assert!(report["optimized"]["optimizable_final"].as_f64().unwrap() > 0.99);
 }

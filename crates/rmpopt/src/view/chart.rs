@@ -4,7 +4,7 @@ use snp_lab::report::{RunReport, SharePoint};
 
 use super::page::{CELLS, FAINT, FAIR, GOOD, MARGIN, Page, paint};
 use super::timeline::time;
-use crate::units::micros;
+use crate::units::{count, micros};
 
 /// Rows of the chart of shares.
 const ROWS: usize = 6;
@@ -111,7 +111,7 @@ pub(super) fn cpus(page: &mut Page, report: &RunReport) {
     let worst = |values: &[f64]| values.iter().copied().fold(0.0, f64::max);
     let micros = |us: f64| micros(us, page.unicode);
     let most_stolen = micros(worst(stolen));
-    let most_often = format!("{:.0}", worst(&interruptions));
+    let most_often = count(report.cpus.interruptions.iter().copied().max().unwrap_or(0));
     for (name, values, most) in
         [("time taken", stolen.as_slice(), most_stolen), ("interrupts", &interruptions, most_often)]
     {
@@ -121,7 +121,10 @@ pub(super) fn cpus(page: &mut Page, report: &RunReport) {
         let top = worst(values).max(f64::MIN_POSITIVE);
         let cells: String = values
             .chunks(per_column)
-            .map(|chunk| step(page, worst(chunk) / top, worst(chunk) > 0.0))
+            .map(|chunk| match worst(chunk) {
+                0.0 => page.pick('·', '_'),
+                value => step(page, value / top, true),
+            })
             .collect();
         let label = format!("{name:>w$}  ", w = MARGIN - 2);
         let cells = paint(FAIR, cells.trim_end());

@@ -4,7 +4,7 @@ use anstyle::Style;
 use snp_lab::report::{RegionMark, RunReport};
 
 use super::page::{CELLS, FAINT, FAIR, FIRMWARE, GOOD, GUEST, MARGIN, Page, WIDTH, paint};
-use crate::units::count;
+use crate::units::{count, things};
 
 /// Maps with more rows than this leave out rows that repeat the one above.
 const ROWS: usize = 48;
@@ -116,15 +116,18 @@ fn never(page: &mut Page, report: &RunReport) {
     }
     let mut reasons: Vec<(&str, Vec<u64>)> = Vec::new();
     for never in &report.never_optimizable {
-        match reasons.iter_mut().find(|(reason, _)| *reason == never.reason) {
+        // "RMP segment 0", "RMP segment 1" and so on are one reason.
+        let reason = never.reason.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end();
+        match reasons.iter_mut().find(|(known, _)| *known == reason) {
             Some((_, regions)) => regions.push(never.region),
-            None => reasons.push((&never.reason, vec![never.region])),
+            None => reasons.push((reason, vec![never.region])),
         }
     }
     page.line("");
     page.line("  Never, whatever the driver does:");
     for (reason, regions) in reasons {
-        let text = format!("{reason}: {} ({})", count(regions.len() as u64), ranges(&regions));
+        let number = things(regions.len() as u64, "region");
+        let text = format!("{reason}: {number} ({})", ranges(&regions));
         page.wrapped("  - ", 4, &text);
     }
 }

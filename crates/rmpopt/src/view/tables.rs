@@ -39,7 +39,10 @@ pub(super) fn driver(page: &mut Page, report: &RunReport) {
         wide(page, "", &format!("and {} more windows", windows.len() - WINDOWS));
     }
     for fact in &report.driver.facts {
-        wide(page, &fact.name, &fact.value);
+        match fact.value.strip_suffix(" us") {
+            Some(value) if page.unicode => wide(page, &fact.name, &format!("{value} µs")),
+            _ => wide(page, &fact.name, &fact.value),
+        }
     }
     let back = &report.reoptimize_s;
     let text = match (back.p50, back.p99, back.max) {
@@ -102,30 +105,31 @@ pub(super) fn taken(page: &mut Page, report: &RunReport) {
     page.line(&paint(FAINT, "  steady: from the end of the first pass on"));
 }
 
-/// Each law: claimed, checked, broken.
+/// Each law: claimed, checked, broken, and what it asks.
 pub(super) fn laws(page: &mut Page, report: &RunReport) {
     if report.laws.is_empty() {
         return;
     }
     page.title("Laws", "");
-    let head = format!("     {:<28}{:>10}{:>18}{:>12}", "", "claimed", "checks", "breaches");
+    let head = format!("     {:<11}{:>8}{:>15}{:>10}", "", "claimed", "checks", "breaches");
     page.line(&paint(FAINT, &head));
     for law in &report.laws {
         let (style, mark) = match law {
-            LawReport { breaches: 0, checks: 0, .. } => (FAINT, " "),
-            LawReport { breaches: 0, .. } => (GOOD, page.pick("✓", "ok")),
-            LawReport { claimed: true, .. } => (BAD, page.pick("✗", "BROKEN")),
-            LawReport { .. } => (FAIR, "!"),
+            LawReport { breaches: 0, checks: 0, .. } => (FAINT, "  "),
+            LawReport { breaches: 0, .. } => (GOOD, page.pick("✓ ", "ok")),
+            LawReport { claimed: true, .. } => (BAD, page.pick("✗ ", "!!")),
+            LawReport { .. } => (FAIR, "! "),
         };
+        let (name, asks) = law.name.split_once(": ").unwrap_or((law.name, ""));
         let claimed = if law.claimed { "yes" } else { "no" };
-        page.line(&format!(
-            "  {}  {:<28}{claimed:>10}{:>18}{}  {}",
+        let label = format!(
+            "  {}  {name:<11}{claimed:>8}{:>15}{} {} ",
             law.law,
-            law.name,
             count(law.checks),
-            paint(style, &format!("{:>12}", count(law.breaches))),
+            paint(style, &format!("{:>10}", count(law.breaches))),
             paint(style, mark)
-        ));
+        );
+        page.wrapped(&label, 53, asks);
         if let Some(first) = &law.first {
             page.wrapped("       first: ", 14, first);
         }

@@ -86,8 +86,15 @@ fn sample() -> RunReport {
         simulated_s: 150.0,
         wall_s: 2.31,
         laws: vec![
-            law(1, "safety", true, 104_857_600, 0, None),
-            law(3, "liveness", false, 2050, 1, Some("at 12.5 s region 17 waited 31 s on core 4")),
+            law(1, "safety: no bit set where a page is assigned", true, 104_857_600, 0, None),
+            law(
+                3,
+                "liveness: free regions are optimised within the bound",
+                false,
+                2050,
+                1,
+                Some("at 12.5 s region 17 waited 31 s on core 4"),
+            ),
         ],
         timeline: vec![
             entry(0.0, TimelineKind::Host, "power-on: 2 sockets, 512 cores"),
@@ -110,8 +117,8 @@ fn sample() -> RunReport {
         map: MapReport::new(0, marks),
         never_optimizable: vec![
             NeverReport { region: 0, reason: "firmware".to_owned() },
-            NeverReport { region: 1040, reason: "RMP segment".to_owned() },
-            NeverReport { region: 2063, reason: "RMP segment".to_owned() },
+            NeverReport { region: 1040, reason: "RMP segment 0".to_owned() },
+            NeverReport { region: 2063, reason: "RMP segment 1".to_owned() },
         ],
         driver: DriverReport {
             refused: None,
@@ -155,7 +162,7 @@ fn says_what_matters_first() {
         lines.nth(1).unwrap(),
         "  99.34 %  optimised at the end              100 %  of what can be"
     );
-    assert!(text.contains("RMP segment: 2 (1040, 2063)"), "{text}");
+    assert!(text.contains("RMP segment: 2 regions (1040, 2063)"), "{text}");
 }
 
 #[test]
