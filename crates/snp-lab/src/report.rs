@@ -12,7 +12,7 @@ pub const SCHEMA_VERSION: u32 = 1;
 pub const SHARE_POINTS: usize = 200;
 
 /// The result of one run.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct RunReport {
     /// [`SCHEMA_VERSION`].
     pub schema_version: u32,

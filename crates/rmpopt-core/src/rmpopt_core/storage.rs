@@ -35,6 +35,8 @@ pub(crate) enum CoreState {
     Away,
     /// Not usable before the next SNP_INIT.
     Barred,
+    /// Online with a base that an SNP shutdown should have cleared.
+    Leftover,
 }
 
 /// What the policy keeps of one region.

@@ -40,6 +40,8 @@ enum Phase {
         region: u32,
         asked: bool,
     },
+    /// Timer cancelled, waiting for what runs.
+    Quiescing,
     Clearing {
         next: u16,
     },
@@ -61,6 +63,8 @@ pub struct V10 {
     /// When the next pass begins.
     queued: Option<Time>,
     armed: Time,
+    /// Bases that are being cleared.
+    clearing: u16,
     /// `Some(clear)`: asked to stop.
     stopping: Option<bool>,
     paused: bool,
@@ -94,6 +98,7 @@ impl V10 {
             end: 0,
             queued: None,
             armed: Time::NEVER,
+            clearing: 0,
             stopping: None,
             paused: false,
             passes: 0,
@@ -149,9 +154,9 @@ impl V10 {
 
     /// What an idle driver does: stop, begin a queued pass, or wait for it.
     fn poll_idle(&mut self, now: Time) -> Option<Action> {
-        if let Some(clear) = self.stopping {
-            self.phase = if clear { Phase::Clearing { next: 0 } } else { Phase::Stopped };
-            return self.poll(now);
+        if self.stopping.is_some() {
+            self.phase = Phase::Quiescing;
+            return Some(Action::Quiesce);
         }
         let at = self.queued.filter(|_| !self.paused)?;
         if at <= now {
@@ -187,6 +192,7 @@ impl Policy for V10 {
             Event::BaseWritten { core, base, snp_en } => {
                 let on = snp_en && base == Some(RmpoptBase::enabled_at(self.window.base));
                 put(&mut self.enabled, core, on);
+                self.clearing = self.clearing.saturating_sub(1);
             }
             Event::GuestDecommissioned if self.phase != Phase::Down => {
                 self.queued = Some(now.after(self.delay_ns));
@@ -210,6 +216,10 @@ impl Policy for V10 {
                 put(&mut self.enabled, core, false);
             }
             Event::Timer => self.armed = Time::NEVER,
+            Event::Quiesced if self.phase == Phase::Quiescing => {
+                let clear = self.stopping == Some(true);
+                self.phase = if clear { Phase::Clearing { next: 0 } } else { Phase::Stopped };
+            }
             Event::SnpGoingDown => self.stopping = Some(true),
             Event::Unload => self.stopping = Some(false),
             _ => {}
@@ -231,6 +241,7 @@ impl Policy for V10 {
             }
             Phase::Idle => self.poll_idle(now),
             Phase::Down
+            | Phase::Quiescing
             | Phase::Leading { asked: true, .. }
             | Phase::Following { asked: true, .. } => None,
             // Upstream forbids CPU hotplug while SNP is up, so this needs every core gone.
@@ -252,9 +263,13 @@ impl Policy for V10 {
             }
             Phase::Clearing { next: from } => {
                 let Some(core) = next(&self.enabled, from) else {
+                    if self.clearing > 0 {
+                        return None;
+                    }
                     self.phase = Phase::Stopped;
                     return self.poll(now);
                 };
+                self.clearing = self.clearing.saturating_add(1);
                 self.phase = Phase::Clearing { next: core.0.saturating_add(1) };
                 Some(Action::WriteBase { core, base: RmpoptBase::OFF })
             }
@@ -326,6 +341,7 @@ mod tests {
                     policy.handle(now, Event::BroadcastDone { ticket });
                 }
                 Action::ArmTimer(at) => seen.push(format!("timer {at:?}")),
+                Action::Quiesce => policy.handle(now, Event::Quiesced),
                 Action::Stopped => seen.push("stopped".into()),
                 other => panic!("unexpected {other:?}"),
             }

@@ -3,8 +3,7 @@
 use std::collections::VecDeque;
 
 use rmpopt_core::{
-    Action, Batch, BatchReport, CoreId, Event as PolicyEvent, Run, Step, Ticket, Time,
-    Verdict,
+    Action, Batch, BatchReport, CoreId, Event as PolicyEvent, Run, Step, Ticket, Time, Verdict,
 };
 use snp_defs::{Region, RmpoptBase, RmpoptFunction};
 use snp_model::Begun;
@@ -39,7 +38,7 @@ pub(super) struct Driver {
     waiting: VecDeque<CoreId>,
     /// Verifies, holds and broadcasts under way.
     in_flight: u32,
-    /// Of those, verifies and holds on each core.
+    /// What is under way on each core: verifies, holds, writes of its base.
     using: Vec<u32>,
     /// The policy has asked to quiesce.
     quiescing: bool,
@@ -128,7 +127,8 @@ impl Engine<'_> {
     }
 
     fn execute(&mut self, action: Action) {
-        if self.driver.stopped && !matches!(action, Action::Stopped) {
+        let clears = matches!(action, Action::WriteBase { base: RmpoptBase::OFF, .. });
+        if self.driver.stopped && !clears && !matches!(action, Action::Stopped) {
             self.breach(laws::CLEAN_EXIT, || format!("{action:?} after the stop"));
         }
         match action {
@@ -256,11 +256,13 @@ impl Engine<'_> {
         let done = self.driver.control_free.max(self.now) + took + self.cost.ipi_send_ns(1);
         self.driver.control_free = done;
         self.driver.bases_queued += 1;
+        self.driver.takes_off(core);
         self.queue.push(done, Event::WriteBase { core, base });
     }
 
     pub(super) fn write_base(&mut self, core: CoreId, base: RmpoptBase) {
         self.driver.bases_queued -= 1;
+        self.driver.lands(core);
         let at = snp_model::CoreId(u32::from(core.0));
         let unit = self.rmp.unit();
         let written = unit.wrmsr_base(at, base.raw());
@@ -273,7 +275,10 @@ impl Engine<'_> {
         if let Some(since) = self.driver.able_since.get_mut(core.index()) {
             *since = self.now;
         }
-        self.tell(PolicyEvent::BaseWritten { core, base: read, snp_en });
+        let answer = PolicyEvent::BaseWritten { core, base: read, snp_en };
+        self.policy.handle(Time::from_ns(self.now), answer);
+        self.cpus_leave();
+        self.pump();
         self.quiesced();
     }
 
@@ -297,8 +302,7 @@ impl Engine<'_> {
             self.ledger.bit(self.now, region.index(), after);
         }
         if after {
-            let assigned =
-                self.ledger.regions.get(region.index()).map_or(0, |book| book.assigned);
+            let assigned = self.ledger.regions.get(region.index()).map_or(0, |book| book.assigned);
             self.check(laws::SAFETY, assigned == 0, || {
                 format!("{core:?} has region {region} optimised with {assigned} pages assigned")
             });
@@ -362,7 +366,9 @@ impl Engine<'_> {
         self.driver.broadcast.clear();
         for core in targets {
             let Some(cpu) = self.cpus.worker(core) else { continue };
-            let Some(mut begun) = self.begin(core, region, RmpoptFunction::Verify) else { continue };
+            let Some(mut begun) = self.begin(core, region, RmpoptFunction::Verify) else {
+                continue;
+            };
             let lines = self.rmp.look(&mut begun).map_or(0, |scan| scan.lines);
             let rmpopt_ns = self.cost.rmpopt_ns(lines, begun.is_cached());
             let took = self.cost.ipi_target + self.guest_exit(cpu) + rmpopt_ns;

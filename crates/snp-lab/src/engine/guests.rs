@@ -151,7 +151,11 @@ fn by_region(run: Extent) -> impl Iterator<Item = (Region, Extent)> {
 
 fn gib(bytes: u64) -> String {
     let tenths = (bytes * 10).div_ceil(1 << 30);
-    if tenths % 10 == 0 { format!("{} GiB", tenths / 10) } else { format!("{}.{} GiB", tenths / 10, tenths % 10) }
+    if tenths % 10 == 0 {
+        format!("{} GiB", tenths / 10)
+    } else {
+        format!("{}.{} GiB", tenths / 10, tenths % 10)
+    }
 }
 
 impl Engine<'_> {
@@ -164,8 +168,7 @@ impl Engine<'_> {
             self.reject(index, "SNP is not up");
             return Ok(());
         }
-        let request =
-            Request { bytes: spec.memory, placement: spec.placement, node: spec.node };
+        let request = Request { bytes: spec.memory, placement: spec.placement, node: spec.node };
         let memory = match self.allocator.allocate(request, &mut self.rng) {
             Ok(memory) => memory,
             Err(error) => {
@@ -203,7 +206,12 @@ impl Engine<'_> {
         self.admit(traced, spec.kind);
         let what = if spec.kind == GuestKind::Snp { "SNP guest" } else { "ordinary guest" };
         self.note_guest(traced, || {
-            format!("{what} {} launched: {} as {}", spec.name, gib(spec.memory), spec.placement.as_str())
+            format!(
+                "{what} {} launched: {} as {}",
+                spec.name,
+                gib(spec.memory),
+                spec.placement.as_str()
+            )
         });
         let Some(guest) = self.guests.get_mut(index) else { return Ok(()) };
         guest.state = State::Running;
@@ -268,7 +276,8 @@ impl Engine<'_> {
         for &(run, size) in &job.runs {
             let each = match (rate, job.way, size) {
                 (Some(rate), _, size) => {
-                    let ns = u128::from(size.bytes()) * u128::from(SECOND) / u128::from(rate.max(1));
+                    let ns =
+                        u128::from(size.bytes()) * u128::from(SECOND) / u128::from(rate.max(1));
                     u64::try_from(ns).unwrap_or(u64::MAX)
                 }
                 (None, Way::Private, PageSize::Size4K) => cost.to_private_4k,
@@ -278,7 +287,8 @@ impl Engine<'_> {
             }
             .max(1);
             let entries = run.pages / size.pages();
-            let fit = (SLICE_NS.saturating_sub(took) / each).max(u64::from(slice == 0)).min(entries);
+            let fit =
+                (SLICE_NS.saturating_sub(took) / each).max(u64::from(slice == 0)).min(entries);
             slice += fit * size.pages();
             took = took.saturating_add(fit * each);
             if fit < entries || took >= SLICE_NS {
@@ -486,7 +496,9 @@ impl Engine<'_> {
         let mut private = std::mem::take(&mut guest.private);
         for job in guest.jobs.drain(..) {
             match job.way {
-                Way::Shared => give(&mut private, &job.runs.iter().map(|r| r.0).collect::<Vec<_>>()),
+                Way::Shared => {
+                    give(&mut private, &job.runs.iter().map(|r| r.0).collect::<Vec<_>>())
+                }
                 Way::Private => {
                     for (run, _) in job.runs {
                         context = without(&context, run.first.get(), run.end());

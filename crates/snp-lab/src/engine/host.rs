@@ -42,10 +42,8 @@ impl HostView {
         // Memory without CPUs counts to the socket of the node below it.
         let mut last = 0;
         for (node, socket) in node_socket.iter_mut().enumerate() {
-            last = cores
-                .iter()
-                .find(|core| usize::from(core.1) == node)
-                .map_or(last, |core| core.0);
+            last =
+                cores.iter().find(|core| usize::from(core.1) == node).map_or(last, |core| core.0);
             *socket = last;
         }
         let participates = vec![true; cores.len()];
@@ -149,8 +147,11 @@ impl Cpus {
     /// Places `count` vCPUs, on one node's CPUs if asked for, core after core. Returns their CPUs.
     pub(super) fn place(&mut self, count: u32, node: Option<u32>) -> Vec<u32> {
         let mut taken = Vec::new();
-        let mut nodes: Vec<_> =
-            self.places.iter_mut().filter(|place| node.is_none_or(|node| place.0 == node)).collect();
+        let mut nodes: Vec<_> = self
+            .places
+            .iter_mut()
+            .filter(|place| node.is_none_or(|node| place.0 == node))
+            .collect();
         if nodes.is_empty() {
             return taken;
         }

@@ -4,8 +4,8 @@
 //! shares are of pairs (participating core, region with RAM inside that core's window), as DESIGN
 //! "What is counted" defines them.
 
-use crate::report::{OptimizedReport, ReoptimizeReport, SharePoint};
 use crate::percentile::Samples;
+use crate::report::{OptimizedReport, ReoptimizeReport, SharePoint};
 use crate::scenario::{Nanos, SECOND};
 
 /// One region.
@@ -77,8 +77,7 @@ impl Ledger {
     }
 
     fn optimizable_share(&self) -> Option<f64> {
-        (self.up && self.optimizable > 0)
-            .then(|| self.optimised as f64 / self.optimizable as f64)
+        (self.up && self.optimizable > 0).then(|| self.optimised as f64 / self.optimizable as f64)
     }
 
     /// Takes the integrals up to `now`; to be called before anything changes.

@@ -3,9 +3,7 @@
 use rmpopt_core::MICROSECOND;
 
 use crate::percentile::Samples;
-use crate::report::{
-    CpusReport, InterruptionReport, RmpoptReport, SteadyReport, StolenReport,
-};
+use crate::report::{CpusReport, InterruptionReport, RmpoptReport, SteadyReport, StolenReport};
 use crate::scenario::Nanos;
 
 /// Event counts of the whole run.

@@ -39,11 +39,11 @@ use crate::cost::CostModel;
 use crate::error::LabError;
 use crate::memory::PhysicalMemory;
 use crate::placement::Allocator;
-use crate::report::{SHARE_POINTS, RegionMark, TimelineEntry, TimelineKind, TraceReport};
+use crate::report::{RegionMark, SHARE_POINTS, TimelineEntry, TimelineKind, TraceReport};
 use crate::rmp::{Extents, HostRmp, Pages, RmpError};
 use crate::scenario::{
-    Action, FidelityChoice, GuestKind, GuestSpec, MemorySpec, Nanos, PolicyName, Progress,
-    SECOND, Setup, TopologySpec,
+    Action, FidelityChoice, GuestKind, GuestSpec, MemorySpec, Nanos, PolicyName, Progress, SECOND,
+    Setup, TopologySpec,
 };
 use crate::seeded::Seeded;
 use crate::topology::Topology;
@@ -340,10 +340,8 @@ impl<'a> Engine<'a> {
         }
         self.rmp.snp_init(&self.boot)?;
         self.driver_starts();
-        self.policy.handle(
-            rmpopt_core::Time::from_ns(self.now),
-            PolicyEvent::SnpInitialised(&self.view),
-        );
+        self.policy
+            .handle(rmpopt_core::Time::from_ns(self.now), PolicyEvent::SnpInitialised(&self.view));
         for core in 0..self.view.cores() {
             // The pairs are those of the scenario's CPUs, also for a policy that enables nothing.
             let window = self.policy.window(CoreId(core));
@@ -431,7 +429,9 @@ impl<'a> Engine<'a> {
 
     /// The driver has stopped: the firmware may clear SNP_EN.
     fn finish_shutdown(&mut self) {
+        // A core that is away is cleared when it returns.
         let set: Vec<_> = (0..self.view.cores())
+            .filter(|&core| self.cpus.worker(CoreId(core)).is_some())
             .filter(|&core| {
                 let unit = self.rmp.unit();
                 unit.rdmsr_base(snp_model::CoreId(u32::from(core))) != RmpoptBase::OFF.raw()
@@ -663,11 +663,8 @@ impl<'a> Engine<'a> {
         if !traced {
             return;
         }
-        self.traced_bytes = if more {
-            self.traced_bytes + bytes
-        } else {
-            self.traced_bytes.saturating_sub(bytes)
-        };
+        self.traced_bytes =
+            if more { self.traced_bytes + bytes } else { self.traced_bytes.saturating_sub(bytes) };
         self.trace.peak_bytes = self.trace.peak_bytes.max(self.traced_bytes);
     }
 }

@@ -5,8 +5,8 @@ use snp_defs::Region;
 
 use super::{Engine, mark_of};
 use crate::report::{
-    DriverReport, Fact, HostReport, MapReport, NeverReport, RunReport, TimelineEntry,
-    TimelineKind, WindowReport,
+    DriverReport, Fact, HostReport, MapReport, NeverReport, RunReport, TimelineEntry, TimelineKind,
+    WindowReport,
 };
 use crate::scenario::{Nanos, PolicyName, SECOND};
 
@@ -57,8 +57,7 @@ impl Engine<'_> {
         assumed.extend(self.topology.assumptions().iter().cloned());
         assumed.extend(self.memory.assumptions().iter().cloned());
         assumed.extend(self.boot.assumed.iter().cloned());
-        let snapshot =
-            self.snapshot.take().unwrap_or_else(|| self.take_snapshot());
+        let snapshot = self.snapshot.take().unwrap_or_else(|| self.take_snapshot());
         if self.untold > 0 {
             let text = format!("{} more entries are not shown", self.untold);
             let t_s = self.now as f64 / SECOND as f64;
@@ -114,9 +113,8 @@ impl Engine<'_> {
     }
 
     fn host_report(&self) -> HostReport {
-        let in_window = |region: &Region| {
-            self.windows.iter().flatten().any(|window| window.covers(*region))
-        };
+        let in_window =
+            |region: &Region| self.windows.iter().flatten().any(|window| window.covers(*region));
         HostReport {
             sockets: self.topology.sockets(),
             cores: self.topology.cores(),
@@ -155,10 +153,8 @@ impl Engine<'_> {
                 facts.push(Fact::new("drains of marks", self.meter.counts.drains.to_string()));
             }
             PolicyName::V10 => {
-                facts.push(Fact::new(
-                    "delay after a guest's end",
-                    time(rmpopt_core::v10::DELAY_NS),
-                ));
+                facts
+                    .push(Fact::new("delay after a guest's end", time(rmpopt_core::v10::DELAY_NS)));
             }
             PolicyName::Off => {}
         }

@@ -245,8 +245,7 @@ impl HostRmp for Extents {
     fn write(&self, core: CoreId, spa: Spa) -> WriteVerdicts {
         let checked = self.unit.snp_en(core);
         let refused = checked && self.rmp.is_assigned(spa.pfn());
-        let rmp_alone =
-            if refused { Accessor::HostKernel.refusal() } else { Verdict::Allowed };
+        let rmp_alone = if refused { Accessor::HostKernel.refusal() } else { Verdict::Allowed };
         let skipped = checked && self.unit.is_optimised(core, spa.region());
         let with_rmpopt = if skipped { Verdict::Allowed } else { rmp_alone };
         WriteVerdicts { with_rmpopt, rmp_alone }

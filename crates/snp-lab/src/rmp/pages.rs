@@ -42,10 +42,8 @@ fn ranges(extents: impl IntoIterator<Item = Extent>) -> Vec<PfnRange> {
 
 /// Boot's assigned pages: (firmware's, IOMMU's).
 fn assigned(boot: &BootLayout) -> (Vec<PfnRange>, Vec<PfnRange>) {
-    let (iommu, firmware): (Vec<&AssignedRange>, Vec<_>) = boot
-        .assigned
-        .iter()
-        .partition(|range| range.state == snp_defs::PageState::FirmwareIommu);
+    let (iommu, firmware): (Vec<&AssignedRange>, Vec<_>) =
+        boot.assigned.iter().partition(|range| range.state == snp_defs::PageState::FirmwareIommu);
     (ranges(firmware.iter().map(|r| r.extent())), ranges(iommu.iter().map(|r| r.extent())))
 }
 
@@ -63,8 +61,7 @@ impl HostRmp for Pages {
         let (rmp, iommu) = assigned(boot);
         let dram = ranges(boot.dram.iter().copied());
         let hv_fixed = ranges(boot.hv_fixed.iter().copied());
-        let layout =
-            InitLayout { dram: &dram, hv_fixed: &hv_fixed, rmp: &rmp, iommu: &iommu };
+        let layout = InitLayout { dram: &dram, hv_fixed: &hv_fixed, rmp: &rmp, iommu: &iommu };
         self.machine.snp_init(&layout).map_err(RmpError::Init)
     }
 

@@ -69,6 +69,10 @@ impl<S: Storage> Tracked<S> {
 
     /// The read-back is the proof that RMPOPT may run there.
     pub(super) fn base_written(&mut self, core: CoreId, base: Option<RmpoptBase>, snp_en: bool) {
+        if matches!(self.phase, Phase::Clearing { .. }) {
+            self.bases_out = self.bases_out.saturating_sub(1);
+            return;
+        }
         let Some(cell) = self.storage.cores_mut().get_mut(core.index()) else { return };
         if cell.state != CoreState::Programming {
             return;
@@ -93,6 +97,11 @@ impl<S: Storage> Tracked<S> {
         cell.believed = WindowMask::EMPTY;
         cell.offered = None;
         if !up {
+            // It was away when the others were cleared.
+            if cell.state == CoreState::Away && base != RmpoptBase::OFF {
+                cell.state = CoreState::Leftover;
+                self.leftovers = true;
+            }
             return;
         }
         let window = cell.window;
@@ -102,7 +111,9 @@ impl<S: Storage> Tracked<S> {
             CoreState::Away if trusted && base == RmpoptBase::OFF => CoreState::Waiting,
             CoreState::Out if base == RmpoptBase::OFF => CoreState::Waiting,
             CoreState::Enabled | CoreState::Waiting | CoreState::Programming => cell.state,
-            CoreState::Away | CoreState::Out | CoreState::Barred => CoreState::Barred,
+            CoreState::Away | CoreState::Out | CoreState::Barred | CoreState::Leftover => {
+                CoreState::Barred
+            }
         };
         if cell.state == CoreState::Enabled {
             self.leaders.enlist(core, window);
@@ -119,6 +130,7 @@ impl<S: Storage> Tracked<S> {
             CoreState::Enabled | CoreState::Away => CoreState::Away,
             // The write may or may not have happened.
             CoreState::Programming | CoreState::Barred => CoreState::Barred,
+            CoreState::Leftover => CoreState::Away,
             CoreState::Waiting | CoreState::Out => CoreState::Out,
         };
         cell.believed = WindowMask::EMPTY;
@@ -144,13 +156,27 @@ impl<S: Storage> Tracked<S> {
     pub(super) fn quiesced(&mut self) {
         if let Phase::Stopping { clear, .. } = self.phase {
             self.phase = if clear { Phase::Clearing { next: 0 } } else { Phase::Stopped };
+            self.bases_out = 0;
             self.leaders = Leaders::default();
         }
     }
 
+    /// Clears the base of a core that returned after the others were cleared.
+    fn clear_leftover(&mut self) -> Option<Action> {
+        if !core::mem::take(&mut self.leftovers) {
+            return None;
+        }
+        let leftover = |cell: &CoreCell| cell.state == CoreState::Leftover;
+        let index = self.storage.cores().iter().position(leftover)?;
+        self.storage.cores_mut().get_mut(index)?.state = CoreState::Out;
+        self.leftovers = true;
+        Some(Action::WriteBase { core: CoreId(index as u16), base: RmpoptBase::OFF })
+    }
+
     pub(super) fn poll_stopping(&mut self) -> Option<Action> {
         match self.phase {
-            Phase::Down | Phase::Up | Phase::Stopping { asked: true, .. } => None,
+            Phase::Down => self.clear_leftover(),
+            Phase::Up | Phase::Stopping { asked: true, .. } => None,
             Phase::Stopping { asked: false, clear } => {
                 self.phase = Phase::Stopping { asked: true, clear };
                 Some(Action::Quiesce)
@@ -161,9 +187,13 @@ impl<S: Storage> Tracked<S> {
                     if cell.state == CoreState::Enabled {
                         cell.state = CoreState::Barred;
                         self.phase = Phase::Clearing { next: (index as u16).saturating_add(1) };
+                        self.bases_out = self.bases_out.saturating_add(1);
                         let core = CoreId(index as u16);
                         return Some(Action::WriteBase { core, base: RmpoptBase::OFF });
                     }
+                }
+                if self.bases_out > 0 {
+                    return None;
                 }
                 self.phase = Phase::Down;
                 Some(Action::Stopped)

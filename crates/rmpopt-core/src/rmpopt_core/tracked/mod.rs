@@ -74,6 +74,8 @@ pub struct Tracked<S> {
     next_due: Time,
     /// Cores whose base is still to be written or read back.
     bases_out: u16,
+    /// A core returned after the bases had been cleared.
+    leftovers: bool,
     /// Some core may lack a clean region.
     offers_wanted: bool,
     /// When the first region became clean that has not been offered.
@@ -109,6 +111,7 @@ impl<S: Storage> Tracked<S> {
             leaders: Leaders::default(),
             next_due: Time::NEVER,
             bases_out: 0,
+            leftovers: false,
             offers_wanted: false,
             unoffered_since: None,
             offers_out: 0,

@@ -1,0 +1,6 @@
+//! The lab as a whole: lives of hosts, seeded defects, one fidelity against the other.
+
+mod common;
+mod defects;
+mod fidelity;
+mod life;
