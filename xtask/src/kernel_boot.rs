@@ -112,7 +112,7 @@ impl Boot<'_> {
         ]);
         qemu.args(["-m", &format!("{}M", self.memory)]);
         qemu.arg("-kernel").arg(env.vmlinuz()).arg("-initrd").arg(initrd);
-        qemu.args(["-append", "console=ttyS0 panic=-1 quiet"]);
+        qemu.args(["-append", "console=ttyS0 panic=-1 oops=panic quiet"]);
         let mut qemu = qemu
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

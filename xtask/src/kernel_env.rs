@@ -181,7 +181,9 @@ fn inside(root: &Path, program: &str) -> Command {
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-euc"]);
     command.arg("mount -t proc proc \"$1/proc\"; exec chroot \"$@\"");
-    command.arg("sh").arg(root).arg("/usr/bin/env");
+    command.arg("sh").arg(root);
+    // Nothing of the caller's: cargo's own variables would speak to clippy of another package.
+    command.args(["/usr/bin/env", "-i"]);
     for name in ["http_proxy", "https_proxy", "no_proxy"] {
         if let Ok(value) = std::env::var(name) {
             command.arg(format!("{name}={value}"));
@@ -195,6 +197,8 @@ fn inside(root: &Path, program: &str) -> Command {
 
 /// The environment, made as far as it is not there yet.
 pub(crate) fn ensure(refresh: bool) -> Result<KernelEnv> {
+    let missing = missing_programs();
+    require_root(&missing)?;
     let cache = cache_folder()?;
     for folder in ["", "logs", "debs", "stamps", "scratch"] {
         let folder = cache.join(folder);
@@ -204,7 +208,7 @@ pub(crate) fn ensure(refresh: bool) -> Result<KernelEnv> {
     lock.lock().context("waiting for another command that uses the same folder")?;
 
     let maker = Maker { cache: cache.clone() };
-    maker.host_programs()?;
+    maker.host_programs(&missing)?;
     let kernel = maker.kernel(refresh)?;
     let env = KernelEnv { cache, kernel, _lock: lock };
     maker.packages(&env.kernel)?;
@@ -234,8 +238,24 @@ fn say(step: usize, what: &str) {
     eprintln!("[{step}/{STEPS}] {what}");
 }
 
-fn is_root() -> Result<bool> {
-    Ok(capture(Command::new("id").arg("-u"))?.trim() == "0")
+/// Programs that the host lacks, with their packages.
+fn missing_programs() -> Vec<(&'static str, &'static str)> {
+    HOST_PROGRAMS.into_iter().filter(|(program, _)| !is_installed(program)).collect()
+}
+
+fn require_root(missing: &[(&str, &str)]) -> Result<()> {
+    if capture(Command::new("id").arg("-u"))?.trim() == "0" {
+        return Ok(());
+    }
+    let packages: Vec<&str> = missing.iter().map(|(_, package)| *package).collect();
+    let packages = match packages.as_slice() {
+        [] => "none".to_owned(),
+        some => some.join(" "),
+    };
+    bail!(
+        "this must be run as root, for it installs packages and uses chroot and mount \
+         (host packages missing: {packages})"
+    )
 }
 
 /// The steps; each leaves a stamp that says for what it was done, and is passed over if it stands.
@@ -267,21 +287,9 @@ impl Maker {
         fs::write(self.stamp(step), what).with_context(|| format!("marking {step} as done"))
     }
 
-    /// Step 1: the programs on the host, and the rights to use them.
-    fn host_programs(&self) -> Result<()> {
-        let missing: Vec<(&str, &str)> =
-            HOST_PROGRAMS.into_iter().filter(|(program, _)| !is_installed(program)).collect();
+    /// Step 1: the programs on the host.
+    fn host_programs(&self, missing: &[(&str, &str)]) -> Result<()> {
         let packages: Vec<&str> = missing.iter().map(|(_, package)| *package).collect();
-        let root = is_root()?;
-        if !root {
-            let mut wants =
-                String::from("must be run as root: it installs packages, uses chroot and mount");
-            if !packages.is_empty() {
-                wants.push_str("; these host packages are missing: ");
-                wants.push_str(&packages.join(" "));
-            }
-            bail!(wants)
-        }
         if missing.is_empty() {
             say(1, "host packages: present");
             return Ok(());
@@ -321,8 +329,11 @@ impl Maker {
         let mirror = mirror()?;
         say(2, &format!("kernel: asking {} on {}", KERNEL_SUITE, mirror.address));
         self.private_apt(&mirror)?;
-        run_logged(self.apt("apt-get").arg("update"), &self.log("apt-update"))
-            .context("reading the mirror's package lists")?;
+        run_logged(
+            self.apt("apt-get").args(["update", "-o", "APT::Update::Error-Mode=any"]),
+            &self.log("apt-update"),
+        )
+        .context("reading the mirror's package lists")?;
         let listed = capture(self.apt("apt-cache").args(["madison", KERNEL_METAPACKAGE]))?;
         let version = newest_version(&listed)
             .with_context(|| format!("{KERNEL_METAPACKAGE} is not in {KERNEL_SUITE}"))?;

@@ -66,34 +66,82 @@ impl Module {
         let object = format!("/build/{}/{}.o", self.folder, self.name);
         let mut objdump = env.command("objdump");
         objdump.args(["--disassemble", "--reloc", "--no-show-raw-insn", "--demangle=rust"]);
-        Ok(Inspection::of(&capture(objdump.arg(object))?))
+        let mut found = Inspection::of(&capture(objdump.arg(&object))?);
+        found.locate(|section, addresses| {
+            let mut lines = env.command("addr2line");
+            lines.args(["--inlines", "--addresses", "-j", section, "-e", &object]);
+            capture(lines.args(addresses))
+        })?;
+        Ok(found)
     }
 }
 
 /// Findings about an object file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Inspection {
-    /// Panicking functions it refers to, each with the functions that do.
+    /// Panicking functions it refers to, each with the source lines (or functions) that do.
     pub(crate) panics: BTreeMap<String, BTreeSet<String>>,
+    sites: Vec<Site>,
     /// Functions that touch floating point registers, which the kernel does not save.
     pub(crate) floats: BTreeSet<String>,
     /// Bytes of stack per function, largest first.
     pub(crate) frames: Vec<(u64, String)>,
 }
 
+/// A place from which a panicking function is reached.
+#[derive(Debug, PartialEq, Eq)]
+struct Site {
+    section: String,
+    address: String,
+    target: String,
+    function: String,
+}
+
 impl Inspection {
+    /// Turns sites into source lines. `ask` is given a section and addresses in it, and answers as
+    /// `addr2line` does: each address, then the lines it stands for, innermost first.
+    fn locate(&mut self, ask: impl Fn(&str, &[String]) -> Result<String>) -> Result<()> {
+        let sections: BTreeSet<String> =
+            self.sites.iter().map(|site| site.section.clone()).collect();
+        let mut lines: BTreeMap<(String, u64), String> = BTreeMap::new();
+        for section in sections {
+            let here = self.sites.iter().filter(|site| site.section == section);
+            let addresses: Vec<String> = here.map(|site| format!("0x{}", site.address)).collect();
+            let mut address = None;
+            for line in ask(&section, &addresses)?.lines() {
+                if let Some(hex) = line.strip_prefix("0x") {
+                    address = u64::from_str_radix(hex, 16).ok();
+                } else if let (Some(at), Some(ours)) = (address, our_line(line)) {
+                    lines.entry((section.clone(), at)).or_insert_with(|| ours.to_owned());
+                }
+            }
+        }
+        for site in std::mem::take(&mut self.sites) {
+            let address = u64::from_str_radix(&site.address, 16).unwrap_or(u64::MAX);
+            let place = lines.get(&(site.section, address)).cloned().unwrap_or(site.function);
+            self.panics.entry(site.target).or_default().insert(place);
+        }
+        Ok(())
+    }
+
     /// Reads a disassembly with relocations.
     fn of(disassembly: &str) -> Self {
         let mut found = Self::default();
         let mut frames: BTreeMap<String, u64> = BTreeMap::new();
-        let mut function = String::new();
+        let (mut section, mut function) = (String::new(), String::new());
         for line in disassembly.lines() {
-            if let Some(name) = label(line) {
+            if let Some(rest) = line.strip_prefix("Disassembly of section ") {
+                rest.trim_end_matches(':').clone_into(&mut section);
+            } else if let Some(name) = label(line) {
                 name.clone_into(&mut function);
-            } else if let Some(target) = relocation(line) {
+            } else if let Some((address, target)) = relocation(line) {
                 if can_panic(target) {
-                    let callers = found.panics.entry(target.to_owned()).or_default();
-                    callers.insert(function.clone());
+                    found.sites.push(Site {
+                        section: section.clone(),
+                        address: address.to_owned(),
+                        target: target.to_owned(),
+                        function: function.clone(),
+                    });
                 }
             } else if let Some((_, instruction)) = line.split_once(":\t") {
                 let bytes = stack_taken(instruction);
@@ -113,10 +161,10 @@ impl Inspection {
 
 impl fmt::Display for Inspection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (symbol, callers) in &self.panics {
+        for (symbol, places) in &self.panics {
             writeln!(f, "{symbol}")?;
-            for caller in callers {
-                writeln!(f, "    {caller}")?;
+            for place in places {
+                writeln!(f, "    {place}")?;
             }
         }
         for function in &self.floats {
@@ -136,12 +184,21 @@ fn label(line: &str) -> Option<&str> {
     if hex { rest.strip_suffix(">:") } else { None }
 }
 
-/// The target in `  1f: R_X86_64_PLT32 name-0x4`.
-fn relocation(line: &str) -> Option<&str> {
-    let (_, rest) = line.split_once(": R_X86_64_")?;
+/// A line of the repository in `/build/kernel/spike/../../crates/x.rs:12 (discriminator 3)`, not one
+/// of the compiler's library or of the kernel.
+fn our_line(line: &str) -> Option<&str> {
+    let line = line.strip_prefix("/build/")?;
+    let line = line.rsplit_once("../").map_or(line, |(_, rest)| rest);
+    let line = line.split_once(' ').map_or(line, |(line, _)| line);
+    (!line.ends_with('?')).then_some(line)
+}
+
+/// The place and the target in `  1f: R_X86_64_PLT32 name-0x4`.
+fn relocation(line: &str) -> Option<(&str, &str)> {
+    let (address, rest) = line.split_once(": R_X86_64_")?;
     let target = rest.split_once(char::is_whitespace)?.1.trim();
     let end = target.rfind(['-', '+']).filter(|at| target[at + 1..].starts_with("0x"));
-    Some(end.map_or(target, |at| &target[..at]))
+    Some((address.trim(), end.map_or(target, |at| &target[..at])))
 }
 
 fn can_panic(symbol: &str) -> bool {
@@ -226,6 +283,8 @@ mod tests {
     use super::*;
 
     const DISASSEMBLY: &str = "\
+Disassembly of section .text:
+
 0000000000000010 <spike::run>:
   10:\tpush   %rbx
   11:\tsub    $0x420,%rsp
@@ -242,12 +301,29 @@ mod tests {
 
     #[test]
     fn a_disassembly_tells_panics_floats_and_frames() {
-        let found = Inspection::of(DISASSEMBLY);
-        let callers = &found.panics["core::panicking::panic_bounds_check"];
-        assert_eq!(callers.iter().collect::<Vec<_>>(), ["spike::run"]);
-        assert_eq!(found.panics.len(), 1);
+        let mut found = Inspection::of(DISASSEMBLY);
+        found
+            .locate(|section, addresses| {
+                assert_eq!((section, addresses), (".text", &["0x19".to_owned()][..]));
+                Ok("0x0000000000000019\n\
+                    /usr/lib/rustlib/src/rust/library/core/src/slice/index.rs:12\n\
+                    /build/kernel/spike/../../crates/a/src/b.rs:31 (discriminator 2)\n\
+                    /build/kernel/spike/c.rs:9\n"
+                    .to_owned())
+            })
+            .unwrap();
+        let places = &found.panics["core::panicking::panic_bounds_check"];
+        assert_eq!(places.iter().collect::<Vec<_>>(), ["crates/a/src/b.rs:31"]);
+        assert_eq!((found.panics.len(), found.sites.len()), (1, 0));
         assert_eq!(found.floats.iter().collect::<Vec<_>>(), ["spike::float"]);
         assert_eq!(found.frames, [(0x428, "spike::run".to_owned())]);
+    }
+
+    #[test]
+    fn own_lines_are_named_from_the_root() {
+        assert_eq!(our_line("/build/kernel/spike/c.rs:9"), Some("kernel/spike/c.rs:9"));
+        assert_eq!(our_line("/kernel/src/rust/kernel/types.rs:9"), None);
+        assert_eq!(our_line("/build/kernel/spike/c.rs:?"), None);
     }
 
     #[test]

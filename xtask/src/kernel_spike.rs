@@ -14,7 +14,8 @@ const SPIKE: Module = Module { folder: "kernel/spike", name: "rmpopt_spike" };
 /// The module's last line when everything it checks held.
 const OK: &str = "rmpopt_spike: OK ";
 
-/// What the guest does: load the module, give its timers time, unload it.
+/// What the guest does: load the module, give its timers time, unload it; then once more, unloading
+/// it while it is at work.
 const SCRIPT: &str = "\
 dmesg -c > /dev/null
 insmod /rmpopt_spike.ko; echo guest: insmod $?
@@ -24,6 +25,7 @@ while [ $n -lt 100 ] && ! dmesg | grep -q -E 'rmpopt_spike: (OK|FAILED) '; do
     n=$((n+1))
 done
 rmmod rmpopt_spike; echo guest: rmmod $?
+insmod /rmpopt_spike.ko; usleep 100000; rmmod rmpopt_spike; echo guest: rmmod while busy $?
 dmesg";
 
 /// Largest frames listed.
@@ -73,8 +75,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 fn print_inspection(env: &KernelEnv, found: &Inspection) -> Result<()> {
     let file = env.logs().join(format!("{}-object.txt", SPIKE.name));
     fs::write(&file, found.to_string())?;
-    for (symbol, callers) in &found.panics {
-        println!("can panic: {symbol}, from {} functions", callers.len());
+    for (symbol, places) in &found.panics {
+        println!("can panic: {symbol}, from {} places", places.len());
     }
     if found.panics.is_empty() {
         println!("can panic: nothing");
@@ -86,7 +88,7 @@ fn print_inspection(env: &KernelEnv, found: &Inspection) -> Result<()> {
         let note = if *bytes > LARGE_FRAME { "  <- large" } else { "" };
         println!("stack frame: {bytes:5} {function}{note}");
     }
-    println!("which functions: {}", file.display());
+    println!("all of it: {}", file.display());
     Ok(())
 }
 
@@ -113,10 +115,14 @@ fn boot(args: &Args, env: &KernelEnv) -> Result<Vec<String>> {
         ("guest: insmod 0", "the module did not load"),
         (OK, "the module did not print its OK line"),
         ("guest: rmmod 0", "the module did not unload"),
+        ("guest: rmmod while busy 0", "the module did not unload in the middle of its work"),
     ] {
         if !console.says(said) {
             wrong.push(problem.to_owned());
         }
+    }
+    if console.says("stopped=false") {
+        wrong.push("the control plane had not stopped when the module went".to_owned());
     }
     wrong.extend(console.trouble().iter().map(|line| format!("the kernel said: {line}")));
     Ok(wrong)
