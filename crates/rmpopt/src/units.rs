@@ -191,12 +191,10 @@ pub(crate) fn seconds(s: f64) -> String {
 
 /// At most three digits, and no zeros at the end: `0.25`, `12.5`, `570`.
 fn three_digits(value: f64) -> String {
-    let decimals = if value < 9.995 {
-        2
-    } else if value < 99.95 {
-        1
-    } else {
-        0
+    let decimals = match value {
+        v if v < 9.995 => 2,
+        v if v < 99.95 => 1,
+        _ => 0,
     };
     let text = format!("{value:.decimals$}");
     if text.contains('.') {

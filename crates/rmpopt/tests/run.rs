@@ -1,5 +1,7 @@
 //! Runs of the whole command.
 
+#![expect(clippy::unwrap_used, reason = "a failed step of a test's helper fails the test")]
+
 use std::process::{Command as Process, Stdio};
 
 use assert_cmd::Command;

@@ -88,9 +88,14 @@ impl Check<'_> {
     }
 
     fn whole(&self, value: &Spanned<Whole>, range: RangeInclusive<u32>) -> Checked<u32> {
-        let wide = i64::from(*range.start())..=i64::from(*range.end());
-        let whole = self.within(value.span(), value.get_ref().0, &wide, i64::to_string)?;
-        Ok(whole as u32)
+        let (span, found) = (value.span(), value.get_ref().0);
+        if let Ok(whole) = u32::try_from(found)
+            && range.contains(&whole)
+        {
+            return Ok(whole);
+        }
+        let (low, high) = (range.start(), range.end());
+        self.fail(span, format!("expected {low} to {high}, found {found}"))
     }
 
     fn duration(&self, value: &Spanned<Duration>, range: RangeInclusive<Nanos>) -> Checked<Nanos> {
@@ -285,8 +290,10 @@ impl Check<'_> {
         let share =
             self.within(touched.span(), touched.get_ref().0, &(0.0..=1.0), f64::to_string)?;
         let pages = memory / PAGE;
-        // A share of at most 2^32 pages is exact in an f64; rounded to the nearest page.
-        Ok(((pages as f64 * share).round() as u64).min(pages) * PAGE)
+        // At most 2^32 pages, which an f64 holds exactly; rounded to the nearest page.
+        #[expect(clippy::cast_sign_loss, reason = "the share was checked to be 0 to 1")]
+        let touched = (pages as f64 * share).round() as u64;
+        Ok(touched.min(pages) * PAGE)
     }
 
     fn convert_rate(&self, raw: &RawGuest) -> Checked<Option<u64>> {
@@ -464,13 +471,11 @@ impl Keys<'_, '_> {
     }
 
     fn need<'v, T>(&self, key: &str, value: Option<&'v Spanned<T>>) -> Checked<&'v Spanned<T>> {
-        match value {
-            Some(value) => Ok(value),
-            None => {
-                let message = format!("action \"{}\" needs \"{key}\"", self.name.as_str());
-                self.check.fail(self.item.get_ref().action.span(), message)
-            }
+        if let Some(value) = value {
+            return Ok(value);
         }
+        let message = format!("action \"{}\" needs \"{key}\"", self.name.as_str());
+        self.check.fail(self.item.get_ref().action.span(), message)
     }
 
     fn guest_span(&self) -> Range<usize> {

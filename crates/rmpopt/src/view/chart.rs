@@ -68,6 +68,7 @@ fn axis(page: &mut Page, end: f64) {
 /// The character for a height from 0 (nothing) to 1 (full). `some` keeps a small value visible.
 fn step(page: &Page, height: f64, some: bool) -> char {
     let steps = if page.unicode { UNICODE } else { ASCII };
+    #[expect(clippy::cast_sign_loss, reason = "clamped to 0 and above")]
     let index = (height.clamp(0.0, 1.0) * 8.0).floor() as usize;
     steps[index.max(usize::from(some)).min(8)]
 }

@@ -7,6 +7,7 @@ use snp_lab::report::{
 use super::View;
 use super::page::WIDTH;
 
+#[expect(clippy::too_many_lines, reason = "one value, field by field")]
 fn sample() -> RunReport {
     let marks = (0..2064u64).map(|region| match region {
         0 | 1040 | 2063 => RegionMark::Firmware,

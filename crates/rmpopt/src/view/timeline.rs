@@ -18,20 +18,26 @@ pub(super) fn timeline(page: &mut Page, report: &RunReport) {
     page.title("Timeline", "");
     let long = report.simulated_s >= 1000.0;
     if entries.len() <= MOST {
-        entries.iter().for_each(|entry| one(page, entry, long));
+        all(page, entries, long);
         return;
     }
     let half = MOST / 2;
     let (head, rest) = entries.split_at(half);
     let (middle, tail) = rest.split_at(rest.len() - half);
-    head.iter().for_each(|entry| one(page, entry, long));
+    all(page, head, long);
     let left_out = format!(
         "{:>12}  {} more; --json has them all",
         page.pick("⋮", "..."),
         count(middle.len() as u64)
     );
     page.line(&paint(FAINT, &left_out));
-    tail.iter().for_each(|entry| one(page, entry, long));
+    all(page, tail, long);
+}
+
+fn all(page: &mut Page, entries: &[TimelineEntry], long: bool) {
+    for entry in entries {
+        one(page, entry, long);
+    }
 }
 
 fn one(page: &mut Page, entry: &TimelineEntry, long: bool) {
@@ -48,6 +54,7 @@ pub(super) fn time(t_s: f64, long: bool) -> String {
     if !long {
         return format!("{t_s:.2} s");
     }
+    #[expect(clippy::cast_sign_loss, reason = "never below 0")]
     let s = t_s.max(0.0) as u64;
     let (days, h, m, s) = (s / 86_400, s / 3600 % 24, s / 60 % 60, s % 60);
     if days == 0 {
