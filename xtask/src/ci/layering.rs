@@ -97,7 +97,8 @@ fn dependencies(metadata: &Value) -> Result<Vec<String>> {
     Ok(wrong)
 }
 
-fn rust_files(folder: &Path) -> Result<Vec<PathBuf>> {
+/// Every Rust file below a folder, in order.
+pub(super) fn rust_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
