@@ -172,7 +172,8 @@ fn a_broken_law_stands_out() {
     report.law_violations = 1;
     report.law_breaches_unclaimed = 2;
     let text = plain(&View { unicode: false }.report(&report));
-    assert!(text.contains("BROKEN: 1 breach of claimed laws; 2 breaches of laws"), "{text}");
+    assert!(text.contains("  BROKEN: 1 breach of claimed laws\n"), "{text}");
+    assert!(text.contains("  ! 2 breaches of laws the policy does not claim\n"), "{text}");
 }
 
 #[test]

@@ -30,31 +30,36 @@ pub(super) fn headline(page: &mut Page, report: &RunReport) {
         share(shares.mean, GOOD),
         share(shares.optimizable_mean, GOOD)
     ));
-    page.line(&format!("  {}", laws(page, report)));
+    laws(page, report);
     if let Some(why) = &report.driver.refused {
         let lead = format!("  {} ", paint(FAIR, "RMPOPT is not in use:"));
         page.wrapped(&lead, 24, why);
     }
 }
 
-fn laws(page: &Page, report: &RunReport) -> String {
+fn laws(page: &mut Page, report: &RunReport) {
     let claimed = report.laws.iter().filter(|l| l.claimed).count() as u64;
     let checks: u64 = report.laws.iter().filter(|l| l.claimed).map(|l| l.checks).sum();
-    let unclaimed = match report.law_breaches_unclaimed {
-        0 => String::new(),
-        n => format!(
-            "; {} of laws it does not claim",
-            things(n, "breach").replace("breachs", "breaches")
-        ),
-    };
     if report.law_violations == 0 {
         let tick = page.pick("✓", "ok:");
-        let kept = format!("{tick} {} kept", things(claimed, "claimed law"));
-        return format!("{} in {}{unclaimed}", paint(GOOD, &kept), things(checks, "check"));
+        let kept = paint(GOOD, &format!("{tick} {} kept", things(claimed, "claimed law")));
+        page.line(&format!("  {kept} in {}", things(checks, "check")));
+    } else {
+        let cross = page.pick("✗", "BROKEN:");
+        let broken = format!("{cross} {} of claimed laws", breaches(report.law_violations));
+        page.line(&format!("  {}", paint(BAD, &broken)));
     }
-    let broken = things(report.law_violations, "breach").replace("breachs", "breaches");
-    let broken = format!("{} {broken} of claimed laws", page.pick("✗", "BROKEN:"));
-    format!("{}{unclaimed}", paint(BAD, &broken))
+    if report.law_breaches_unclaimed > 0 {
+        let unclaimed = format!(
+            "! {} of laws the policy does not claim",
+            breaches(report.law_breaches_unclaimed)
+        );
+        page.line(&format!("  {}", paint(FAIR, &unclaimed)));
+    }
+}
+
+fn breaches(number: u64) -> String {
+    format!("{} breach{}", count(number), if number == 1 { "" } else { "es" })
 }
 
 /// The machine, the trace, and how long it took.

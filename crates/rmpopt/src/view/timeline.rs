@@ -25,11 +25,8 @@ pub(super) fn timeline(page: &mut Page, report: &RunReport) {
     let (head, rest) = entries.split_at(half);
     let (middle, tail) = rest.split_at(rest.len() - half);
     all(page, head, long);
-    let left_out = format!(
-        "{:>12}  {} more; --json has them all",
-        page.pick("⋮", "..."),
-        count(middle.len() as u64)
-    );
+    let left_out =
+        format!("{:>12}  {} more in --json", page.pick("⋮", "..."), count(middle.len() as u64));
     page.line(&paint(FAINT, &left_out));
     all(page, tail, long);
 }
