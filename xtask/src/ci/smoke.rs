@@ -29,7 +29,7 @@ pub(super) fn run(ci: &mut Ci) -> Result<Outcome> {
     if let Some(count) = counts.iter().find(|count| count.as_u64() != Some(0)) {
         bail!("`rmpopt run --json` reports law_violations {count}, expected 0");
     }
-    Ok(Outcome::Passed(format!("{} results without violation", counts.len())))
+    Ok(Outcome::Passed("law_violations 0".to_owned()))
 }
 
 /// Every value under `key`, however deep.
