@@ -21,6 +21,13 @@ pub enum GeometryError {
         /// The alignment in bytes.
         alignment: u64,
     },
+    /// An address has the C-bit set.
+    EncryptedAddress {
+        /// Register.
+        field: &'static str,
+        /// Its value.
+        value: u64,
+    },
     /// The end lies below the base.
     EndBelowBase {
         /// `RMP_BASE`.
@@ -73,6 +80,9 @@ impl fmt::Display for GeometryError {
             }
             Self::Misaligned { field, value, alignment } => {
                 write!(f, "{field} {value:#x}, expected a multiple of {alignment:#x}")
+            }
+            Self::EncryptedAddress { field, value } => {
+                write!(f, "{field} {value:#x} has the C-bit set, expected a plain address")
             }
             Self::EndBelowBase { base, end } => {
                 write!(f, "RMP_END {end:#x}, expected above RMP_BASE {base:#x}")
