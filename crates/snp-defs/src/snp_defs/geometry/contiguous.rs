@@ -70,30 +70,30 @@ impl ContiguousRmp {
         }
     }
 
-    /// Whether AMD's firmware takes it too: base and size in whole MiB, and neither address with
-    /// the C-bit at position `c_bit`.
-    pub const fn firmware_check(&self, c_bit: u32) -> Result<(), GeometryError> {
-        let c_mask = match 1u64.checked_shl(c_bit) {
-            Some(mask) => mask,
-            None => 0,
-        };
-        if self.base.get() & c_mask != 0 {
-            return Err(GeometryError::EncryptedAddress {
-                field: "RMP_BASE",
-                value: self.base.get(),
-            });
-        }
-        if self.end.get() & c_mask != 0 {
-            return Err(GeometryError::EncryptedAddress {
-                field: "RMP_END",
-                value: self.end.get(),
-            });
-        }
+    /// Whether AMD's firmware takes it too: base and size in whole MiB. It also wants
+    /// [`Self::c_bit_check`].
+    pub const fn firmware_check(&self) -> Result<(), GeometryError> {
         if self.base.get() % FIRMWARE_ALIGNMENT != 0 {
             return Err(misaligned("RMP_BASE", self.base.get(), FIRMWARE_ALIGNMENT));
         }
         if self.bytes() % FIRMWARE_ALIGNMENT != 0 {
             return Err(misaligned("RMP size", self.bytes(), FIRMWARE_ALIGNMENT));
+        }
+        Ok(())
+    }
+
+    /// Whether both addresses are plain: the firmware refuses the C-bit (at position `c_bit`).
+    pub const fn c_bit_check(&self, c_bit: u32) -> Result<(), GeometryError> {
+        let c_mask = match 1u64.checked_shl(c_bit) {
+            Some(mask) => mask,
+            None => 0,
+        };
+        let (base, end) = (self.base.get(), self.end.get());
+        if base & c_mask != 0 {
+            return Err(GeometryError::EncryptedAddress { field: "RMP_BASE", value: base });
+        }
+        if end & c_mask != 0 {
+            return Err(GeometryError::EncryptedAddress { field: "RMP_END", value: end });
         }
         Ok(())
     }
@@ -201,7 +201,7 @@ mod tests {
             let rmp = ContiguousRmp::new(base, end).unwrap();
             assert_eq!(rmp.bytes(), mib << 20, "{base:#x}");
             assert_eq!(Gib(rmp.covered_bytes()).to_string(), covers, "{base:#x}");
-            assert_eq!(rmp.firmware_check(51), Ok(()), "{base:#x}");
+            assert_eq!(rmp.firmware_check(), Ok(()), "{base:#x}");
         }
         for (mib, covers) in [
             (1030, "257.4961 GiB"),
@@ -245,17 +245,17 @@ mod tests {
         assert_eq!(shown(0x2000, 1 << 52), "RMP_END ends at 0x10000000000000, expected below 2^52");
         let cpu_only = ContiguousRmp::new(0x2000, 0x7fff).unwrap();
         assert_eq!(
-            cpu_only.firmware_check(51).unwrap_err().to_string(),
+            cpu_only.firmware_check().unwrap_err().to_string(),
             "RMP_BASE 0x2000, expected a multiple of 0x100000"
         );
         let odd = ContiguousRmp::new(0x10_0000, 0x110_3FFF).unwrap();
-        assert!(odd.firmware_check(51).is_err());
+        assert!(odd.firmware_check().is_err());
         let encrypted = ContiguousRmp::new(1 << 51 | 0x10_0000, 1 << 51 | 0x4FF_FFFF).unwrap();
         assert_eq!(
-            encrypted.firmware_check(51).unwrap_err().to_string(),
+            encrypted.c_bit_check(51).unwrap_err().to_string(),
             "RMP_BASE 0x8000000100000 has the C-bit set, expected a plain address"
         );
-        assert_eq!(encrypted.firmware_check(47), Ok(()));
+        assert_eq!(encrypted.c_bit_check(47), Ok(()));
         for (base, bytes) in [(u64::MAX, 1), (0x2000, u64::MAX), (u64::MAX, u64::MAX)] {
             assert!(ContiguousRmp::covering(base, bytes).is_err());
         }
