@@ -33,10 +33,14 @@ impl Words {
         }
         Ok(Self(words))
     }
+
+    fn words(&self) -> &[AtomicU64] {
+        &self.0
+    }
 }
 
-impl AsRef<[AtomicU64]> for Words {
-    fn as_ref(&self) -> &[AtomicU64] {
+impl core::borrow::Borrow<[AtomicU64]> for Words {
+    fn borrow(&self) -> &[AtomicU64] {
         &self.0
     }
 }
@@ -75,7 +79,7 @@ impl KernelRmp {
 
     fn dense_words(&self, stored: u32) -> Option<&[AtomicU64]> {
         let index = stored.checked_sub(Self::FIRST_DENSE)?;
-        self.dense.as_ref().chunks_exact(WORDS_PER_BLOCK).nth(index as usize)
+        self.dense.words().chunks_exact(WORDS_PER_BLOCK).nth(index as usize)
     }
 
     fn write(words: &[AtomicU64], fill: Fill) {
@@ -121,7 +125,7 @@ impl Storage for KernelRmp {
     }
 
     fn asid_counters(&self) -> &[AtomicU64] {
-        self.counters.as_ref()
+        self.counters.words()
     }
 }
 
@@ -147,16 +151,16 @@ impl KernelUnit {
 
 impl UnitStorage for KernelUnit {
     fn regions(&self) -> &[AtomicU64] {
-        self.regions.as_ref()
+        self.regions.words()
     }
     fn caches(&self) -> &[AtomicU64] {
-        self.caches.as_ref()
+        self.caches.words()
     }
     fn cores(&self) -> &[AtomicU64] {
-        self.cores.as_ref()
+        self.cores.words()
     }
     fn table(&self, core: CoreId) -> &[AtomicU64] {
-        let mut tables = self.tables.as_ref().chunks_exact(Window::REGIONS as usize);
+        let mut tables = self.tables.words().chunks_exact(Window::REGIONS as usize);
         tables.nth(core.0 as usize).unwrap_or(&[])
     }
 }

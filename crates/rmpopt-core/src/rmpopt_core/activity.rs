@@ -9,6 +9,7 @@
 //! keep it by marking *after* the RMPUPDATE (an exit probe); a caller that can only mark before must
 //! not let the mark be consumed until a verify that started later has succeeded.
 
+use core::borrow::Borrow;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::snp_defs::Region;
@@ -32,7 +33,7 @@ pub struct Activity<W> {
     pending: AtomicBool,
 }
 
-impl<W: AsRef<[AtomicU64]>> Activity<W> {
+impl<W: Borrow<[AtomicU64]>> Activity<W> {
     /// `shared` and `lost` hold [`words_for`](super::words_for) words each, all zero.
     pub const fn new(shared: W, lost: W) -> Self {
         Self { shared, lost, pending: AtomicBool::new(false) }
@@ -54,7 +55,7 @@ impl<W: AsRef<[AtomicU64]>> Activity<W> {
     }
 
     fn mark(&self, words: &W, region: Region) -> bool {
-        let Some(word) = words.as_ref().get(region.index() / 64) else { return false };
+        let Some(word) = words.borrow().get(region.index() / 64) else { return false };
         let bit = 1u64 << (region.get() % 64);
         // Test, then set: a page conversion in a region marked already must not take the line from
         // other CPUs. SeqCst orders the caller's update before the test: if the bit is still seen
@@ -75,7 +76,7 @@ impl<W: AsRef<[AtomicU64]>> Activity<W> {
         // Cleared first: a mark that comes while we read arms the next tick.
         self.pending.store(false, Ordering::SeqCst);
         for (word, (shared, lost)) in
-            self.shared.as_ref().iter().zip(self.lost.as_ref()).enumerate()
+            self.shared.borrow().iter().zip(self.lost.borrow()).enumerate()
         {
             let take = |bits: &AtomicU64| match bits.load(Ordering::SeqCst) {
                 0 => 0,

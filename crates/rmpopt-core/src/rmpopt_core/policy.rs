@@ -9,7 +9,8 @@
 //!   the last SNP_INIT (law 4); what it read goes into [`Event::BaseWritten`].
 //! * Each [`Action::Verify`] and [`Action::Broadcast`] is answered once; each [`Action::Offer`] by
 //!   [`Event::Batch`] once per hold until the batch is finished or replaced: a core has one offer at
-//!   most, a newer one replaces an older one of which nothing more is then reported.
+//!   most, a newer one replaces an older one of which nothing more is then reported. A policy may
+//!   lose interest in an offer that may only ride ([`Time::NEVER`]): its reports are then ignored.
 //! * After [`Action::Quiesce`] it cancels timers and offers, waits for what is running, reports it,
 //!   and answers [`Event::Quiesced`].
 //! * Firmware may clear SNP_EN only after [`Action::Stopped`].

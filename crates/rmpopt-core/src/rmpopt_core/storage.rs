@@ -15,8 +15,24 @@ pub struct CoreCell {
     pub(crate) window: Window,
     pub(crate) state: CoreState,
     pub(crate) believed: WindowMask,
-    /// The batch that this core was offered and has not finished.
-    pub(crate) offered: Option<Serial>,
+    /// Up to which generation of clean regions it has been looked at.
+    pub(crate) seen: u32,
+    /// What this core was offered and has not finished.
+    pub(crate) offered: Option<Offered>,
+}
+
+/// An offer that is out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Offered {
+    pub(crate) serial: Serial,
+    /// For the audit: a real offer takes its place.
+    pub(crate) audit: bool,
+    /// Regions in it.
+    pub(crate) regions: u32,
+    /// When the core is woken for it.
+    pub(crate) by: Time,
+    /// A hold has been reported: it is too late to put more into it.
+    pub(crate) begun: bool,
 }
 
 /// How far a core is.

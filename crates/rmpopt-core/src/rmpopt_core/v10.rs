@@ -63,8 +63,8 @@ pub struct V10 {
     /// When the next pass begins.
     queued: Option<Time>,
     armed: Time,
-    /// Bases that are being cleared.
-    clearing: u16,
+    /// Bases that are being written.
+    bases_out: u16,
     /// `Some(clear)`: asked to stop.
     stopping: Option<bool>,
     paused: bool,
@@ -98,7 +98,7 @@ impl V10 {
             end: 0,
             queued: None,
             armed: Time::NEVER,
-            clearing: 0,
+            bases_out: 0,
             stopping: None,
             paused: false,
             passes: 0,
@@ -192,7 +192,7 @@ impl Policy for V10 {
             Event::BaseWritten { core, base, snp_en } => {
                 let on = snp_en && base == Some(RmpoptBase::enabled_at(self.window.base));
                 put(&mut self.enabled, core, on);
-                self.clearing = self.clearing.saturating_sub(1);
+                self.bases_out = self.bases_out.saturating_sub(1);
             }
             Event::GuestDecommissioned if self.phase != Phase::Down => {
                 self.queued = Some(now.after(self.delay_ns));
@@ -233,9 +233,13 @@ impl Policy for V10 {
         match self.phase {
             Phase::Programming { next: from } => {
                 let Some(core) = next(&self.participates, from) else {
+                    if self.bases_out > 0 {
+                        return None;
+                    }
                     self.phase = Phase::Idle;
                     return self.poll_idle(now);
                 };
+                self.bases_out = self.bases_out.saturating_add(1);
                 self.phase = Phase::Programming { next: core.0.saturating_add(1) };
                 Some(Action::WriteBase { core, base: RmpoptBase::enabled_at(self.window.base) })
             }
@@ -263,13 +267,13 @@ impl Policy for V10 {
             }
             Phase::Clearing { next: from } => {
                 let Some(core) = next(&self.enabled, from) else {
-                    if self.clearing > 0 {
+                    if self.bases_out > 0 {
                         return None;
                     }
                     self.phase = Phase::Stopped;
                     return self.poll(now);
                 };
-                self.clearing = self.clearing.saturating_add(1);
+                self.bases_out = self.bases_out.saturating_add(1);
                 self.phase = Phase::Clearing { next: core.0.saturating_add(1) };
                 Some(Action::WriteBase { core, base: RmpoptBase::OFF })
             }
@@ -343,7 +347,7 @@ mod tests {
                 Action::ArmTimer(at) => seen.push(format!("timer {at:?}")),
                 Action::Quiesce => policy.handle(now, Event::Quiesced),
                 Action::Stopped => seen.push("stopped".into()),
-                other => panic!("unexpected {other:?}"),
+                other @ Action::Offer { .. } => panic!("unexpected {other:?}"),
             }
         }
         seen

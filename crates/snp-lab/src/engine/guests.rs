@@ -61,6 +61,8 @@ pub(super) struct Guest {
     asid: u32,
     jobs: VecDeque<Job>,
     leak_pages: u64,
+    /// Number of the slice under way: an event of another one is void.
+    slice: u64,
 }
 
 impl Guest {
@@ -77,6 +79,7 @@ impl Guest {
             asid: 0,
             jobs: VecDeque::new(),
             leak_pages: 0,
+            slice: 0,
         }
     }
 
@@ -296,12 +299,17 @@ impl Engine<'_> {
             }
         }
         job.slice = slice;
-        self.queue.push(from.saturating_add(took), Event::Converted(index));
+        guest.slice += 1;
+        let slice = guest.slice;
+        self.queue.push(from.saturating_add(took), Event::Converted { guest: index, slice });
     }
 
     /// The slice under way is done: its pages change hands now.
-    pub(super) fn converted(&mut self, index: usize) -> Result<(), RmpError> {
+    pub(super) fn converted(&mut self, index: usize, slice: u64) -> Result<(), RmpError> {
         let Some(guest) = self.guests.get_mut(index) else { return Ok(()) };
+        if guest.slice != slice {
+            return Ok(());
+        }
         let asid = guest.asid;
         let Some(job) = guest.jobs.front_mut() else { return Ok(()) };
         let way = job.way;
@@ -326,7 +334,7 @@ impl Engine<'_> {
             }
         }
         let Some(guest) = self.guests.get_mut(index) else { return Ok(()) };
-        // Ending guests' books are closed already: what they had private is what their job holds.
+        // An ending guest's books are closed: what it had private is what its job holds.
         if guest.state == State::Running {
             let moved: Vec<_> = parts.iter().map(|part| part.0).collect();
             let own = own_memory(&guest.memory, &moved);
@@ -472,6 +480,8 @@ impl Engine<'_> {
             return;
         };
         guest.state = State::Ending;
+        // Its vCPUs have stopped: the slice under way is not completed.
+        guest.slice += 1;
         let (name, traced) = (guest.spec.name.clone(), guest.traced);
         let (kind, cpus) = (guest.spec.kind, guest.cpus.clone());
         self.cpus.release(&cpus);
@@ -491,7 +501,6 @@ impl Engine<'_> {
         let Some(guest) = self.guests.get_mut(index) else { return };
         let size = guest.entry_size();
         // What was still to become private is not touched; what was to become shared still is.
-        let was_running = !guest.jobs.is_empty();
         let mut context = std::mem::take(&mut guest.context);
         let mut private = std::mem::take(&mut guest.private);
         for job in guest.jobs.drain(..) {
@@ -523,11 +532,8 @@ impl Engine<'_> {
             );
         }
         self.tell(PolicyEvent::GuestDecommissioned);
-        // A slice that was under way is void: its event finds the new job and takes nothing.
-        if !was_running {
-            let now = self.now;
-            self.next_slice(index, now);
-        }
+        let now = self.now;
+        self.next_slice(index, now);
     }
 
     /// Nothing of the guest is left but what it leaked.

@@ -102,6 +102,7 @@ pub(crate) struct Engine<'a> {
     /// Map and table at the last end of SNP.
     snapshot: Option<report::Snapshot>,
     passes_noted: u64,
+    optimised_noted: usize,
     /// Law 3's yardstick, and law 5's.
     bound_ns: Nanos,
     hold_budget_ns: Nanos,
@@ -191,6 +192,7 @@ impl<'a> Engine<'a> {
             windows: vec![None; cores as usize],
             snapshot: None,
             passes_noted: 0,
+            optimised_noted: 0,
             bound_ns,
             hold_budget_ns: policy.budget().map_or(config.hold_ns, |budget| budget.hold_ns),
             paused_at: None,
@@ -302,7 +304,7 @@ impl<'a> Engine<'a> {
             }
             Event::End(index) => self.end(index),
             Event::Decommissioned(index) => self.decommissioned(index),
-            Event::Converted(index) => self.converted(index)?,
+            Event::Converted { guest, slice } => self.converted(guest, slice)?,
             Event::Drain => self.drain(),
             Event::Timer(number) => self.timer(number),
             Event::WriteBase { core, base } => self.write_base(core, base),
@@ -623,27 +625,29 @@ impl<'a> Engine<'a> {
     fn note_first_pass(&mut self) {
         let free = self.ledger.regions.iter().filter(|book| book.optimised_on > 0).count();
         self.passes_noted = self.policy.passes();
-        self.note(
-            TimelineKind::Pass,
-            format!("first pass over: {free} regions found clean and offered to every core"),
-        );
+        self.optimised_noted = free;
+        self.note(TimelineKind::Pass, format!("first pass over: {free} regions optimised"));
     }
 
     /// Passes that ended since the last look.
     fn note_passes(&mut self) {
         let passes = self.policy.passes();
         if passes > self.passes_noted && self.meter.is_steady() {
+            self.passes_noted = passes;
             let all = self
                 .ledger
                 .regions
                 .iter()
                 .filter(|book| book.covered_by > 0 && book.optimised_on == book.covered_by)
                 .count();
-            self.passes_noted = passes;
-            self.note(
-                TimelineKind::Pass,
-                format!("pass {passes} over: {all} regions optimised on every core"),
-            );
+            if all > self.optimised_noted {
+                let more = all - self.optimised_noted;
+                self.note(
+                    TimelineKind::Pass,
+                    format!("pass {passes} over: {more} more regions optimised on every core, {all} in all"),
+                );
+            }
+            self.optimised_noted = all;
         }
     }
 

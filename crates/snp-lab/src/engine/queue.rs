@@ -22,8 +22,8 @@ pub(super) enum Event {
     End(usize),
     /// The firmware has decommissioned the guest.
     Decommissioned(usize),
-    /// A slice of a guest's conversion is done.
-    Converted(usize),
+    /// A slice of a guest's conversion is done; with the slice's number.
+    Converted { guest: usize, slice: u64 },
     /// Marks are to be drained.
     Drain,
     /// The policy's timer, with the number it was armed under.

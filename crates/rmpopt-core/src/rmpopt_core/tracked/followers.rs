@@ -1,7 +1,7 @@
 //! Followers: cores that lack what a leader found clean; and the audit.
 
 use super::{Phase, Tracked};
-use crate::rmpopt_core::storage::CoreState;
+use crate::rmpopt_core::storage::{CoreState, Offered};
 use crate::rmpopt_core::{Action, Batch, BatchReport, CoreId, Storage, Ticket, Time, WindowMask};
 use crate::snp_defs::{Region, RmpoptFunction};
 
@@ -15,36 +15,44 @@ impl<S: Storage> Tracked<S> {
         for _ in 0..cores {
             let core = CoreId(self.core_cursor % cores);
             self.core_cursor = (core.0 + 1) % cores;
-            let Some(cell) = self.storage.cores().get(core.index()) else { continue };
-            let auditing = self
-                .audit
-                .is_some_and(|(audited, serial)| audited == core && cell.offered == Some(serial));
-            if cell.offered.is_some() && !auditing {
+            let generation = self.generation;
+            let Some(cell) = self.storage.cores_mut().get_mut(core.index()) else { continue };
+            // Nothing has become clean since this core was last looked at.
+            if core::mem::replace(&mut cell.seen, generation) == generation {
                 continue;
             }
-            let (window, regions) = (cell.window, self.missing(cell));
-            if regions.is_empty() {
+            let cell = *cell;
+            // An offer that the core has not begun grows; when it is woken stays as it was.
+            let out = cell.offered.filter(|offered| !offered.audit);
+            if out.is_some_and(|offered| offered.begun) {
                 continue;
             }
-            if auditing {
-                self.audit = None;
+            let (window, regions) = (cell.window, self.missing(&cell));
+            let count = regions.count();
+            if count <= out.map_or(0, |offered| offered.regions) {
+                continue;
             }
+            let fresh = if self.first_pass { now } else { now.after(self.config.follow_ns) };
+            let by = out.map_or(fresh, |offered| offered.by);
             let ticket = self.ticket();
+            let serial = ticket.serial;
             if let Some(cell) = self.storage.cores_mut().get_mut(core.index()) {
-                cell.offered = Some(ticket.serial);
+                cell.offered =
+                    Some(Offered { serial, audit: false, regions: count, by, begun: false });
             }
-            self.offers_out = self.offers_out.saturating_add(1);
-            let by = if self.first_pass { now } else { now.after(self.config.follow_ns) };
+            if out.is_none() {
+                self.offers_out = self.offers_out.saturating_add(1);
+            }
             let function = RmpoptFunction::Verify;
             return Some(Action::Offer {
                 batch: Batch { core, ticket, function, window, regions },
                 by,
             });
         }
-        if self.leaders_done(now) {
+        if self.leaders_done(now) && self.offers_out == 0 {
             self.first_pass = false;
         }
-        self.offers_wanted = self.first_pass;
+        self.offers_wanted = false;
         self.unoffered_since = None;
         None
     }
@@ -64,11 +72,14 @@ impl<S: Storage> Tracked<S> {
     pub(super) fn batch(&mut self, now: Time, report: &BatchReport) {
         let core = report.core;
         let Some(cell) = self.storage.cores_mut().get_mut(core.index()) else { return };
-        if report.ticket.init != self.init || cell.offered != Some(report.ticket.serial) {
+        let Some(offered) = cell.offered.as_mut() else { return };
+        if report.ticket.init != self.init || offered.serial != report.ticket.serial {
             return;
         }
+        offered.begun = true;
         if report.finished {
             cell.offered = None;
+            cell.seen = self.generation.wrapping_sub(1);
         }
         let window = cell.window;
         self.stats.slow_followers = self.stats.slow_followers.wrapping_add(u64::from(report.slow));
@@ -88,9 +99,7 @@ impl<S: Storage> Tracked<S> {
             }
         }
         if report.finished {
-            if audit {
-                self.audit = None;
-            } else {
+            if !audit {
                 self.offers_out = self.offers_out.saturating_sub(1);
             }
             self.offers_wanted = true;
@@ -100,7 +109,8 @@ impl<S: Storage> Tracked<S> {
 
     pub(super) fn batch_fault(&mut self, core: CoreId, ticket: Ticket) {
         let offered = self.storage.cores().get(core.index()).and_then(|cell| cell.offered);
-        if ticket.init == self.init && offered == Some(ticket.serial) {
+        let serial = offered.map(|offered| offered.serial);
+        if ticket.init == self.init && serial == Some(ticket.serial) {
             self.bar(core);
             self.phase = Phase::Stopping { asked: false, clear: false };
         }
@@ -113,11 +123,9 @@ impl<S: Storage> Tracked<S> {
         }
         self.audit_at = now.after(self.config.audit_ns);
         // A core that had no interrupt since the last turn is let go.
-        if let Some((core, serial)) = self.audit.take() {
-            if let Some(cell) = self.storage.cores_mut().get_mut(core.index()) {
-                if cell.offered == Some(serial) {
-                    cell.offered = None;
-                }
+        if let Some(cell) = self.storage.cores_mut().get_mut(usize::from(self.audited)) {
+            if cell.offered.is_some_and(|offered| offered.audit) {
+                cell.offered = None;
             }
         }
         let cores = self.storage.cores().len() as u16;
@@ -131,21 +139,23 @@ impl<S: Storage> Tracked<S> {
             {
                 continue;
             }
-            let regions = self.audited(&cell.believed);
+            let regions = self.sample(&cell.believed);
             let ticket = self.ticket();
+            let (serial, by) = (ticket.serial, Time::NEVER);
             if let Some(cell) = self.storage.cores_mut().get_mut(core.index()) {
-                cell.offered = Some(ticket.serial);
+                let regions = regions.count();
+                cell.offered = Some(Offered { serial, audit: true, regions, by, begun: false });
             }
-            self.audit = Some((core, ticket.serial));
+            self.audited = core.0;
             let function = RmpoptFunction::Report;
             let batch = Batch { core, ticket, function, window: cell.window, regions };
-            return Some(Action::Offer { batch, by: Time::NEVER });
+            return Some(Action::Offer { batch, by });
         }
         None
     }
 
     /// So many of the believed regions as one audit takes, from a place that moves each time.
-    fn audited(&self, believed: &WindowMask) -> WindowMask {
+    fn sample(&self, believed: &WindowMask) -> WindowMask {
         let count = believed.count();
         let start = self.serial.wrapping_mul(self.config.audit_regions) % count.max(1);
         let from_start = believed.iter().skip(start as usize).chain(believed.iter());
@@ -163,6 +173,7 @@ impl<S: Storage> Tracked<S> {
             if let Some(slot) = cell.window.slot(region) {
                 cell.believed.remove(slot);
             }
+            cell.seen = self.generation.wrapping_sub(1);
         }
         self.offers_wanted = true;
     }

@@ -20,18 +20,21 @@ struct Leader {
     cursor: u32,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Leaders {
     all: [Option<Leader>; MAX_WINDOWS],
 }
 
-impl Default for Leaders {
-    fn default() -> Self {
-        Self { all: [None; MAX_WINDOWS] }
-    }
-}
-
 impl Leaders {
+    pub(super) const NONE: Self = Self { all: [None; MAX_WINDOWS] };
+
+    /// Forgets all, in place: the table is larger than a kernel stack frame should be.
+    pub(super) fn clear(&mut self) {
+        for leader in &mut self.all {
+            *leader = None;
+        }
+    }
+
     fn iter(&self) -> impl Iterator<Item = &Leader> {
         self.all.iter().flatten()
     }
@@ -164,6 +167,7 @@ impl<S: Storage> Tracked<S> {
                 cell.retries = 0;
             }
             self.believe(core, region);
+            self.generation = self.generation.wrapping_add(1);
             self.offers_wanted = true;
             self.unoffered_since.get_or_insert(now);
         } else {

@@ -1,6 +1,6 @@
 //! SNP_INIT, cores coming and going, and the end.
 
-use super::leader::{Leaders, MAX_WINDOWS};
+use super::leader::MAX_WINDOWS;
 use super::{Phase, Tracked};
 use crate::rmpopt_core::storage::{Bitmap, CoreCell, CoreState, RegionCell};
 use crate::rmpopt_core::{window, Action, CoreId, Host, Storage, Time, WindowMask, SECOND};
@@ -11,18 +11,19 @@ type Chosen = [Option<(u16, Window)>; MAX_WINDOWS];
 
 impl<S: Storage> Tracked<S> {
     /// SNP_INIT has cleared all tables: everything is to be found out anew.
+    #[inline(never)] // Its frame would be `handle`'s.
     pub(super) fn initialise(&mut self, now: Time, host: &dyn Host) {
         self.init = self.init.wrapping_add(1);
         self.storage.words_mut().fill(0);
         self.storage.regions_mut().fill(RegionCell::default());
-        self.leaders = Leaders::default();
+        self.leaders.clear();
         let mut chosen: Chosen = [None; MAX_WINDOWS];
         for index in 0..self.storage.cores().len().min(usize::from(host.cores())) {
             let core = CoreId(index as u16);
             let window = chosen_for(&mut chosen, host, core);
             let state = if host.participates(core) { CoreState::Waiting } else { CoreState::Out };
             if let Some(cell) = self.storage.cores_mut().get_mut(index) {
-                *cell = CoreCell { window, state, believed: WindowMask::EMPTY, offered: None };
+                *cell = CoreCell { window, state, ..CoreCell::default() };
             }
         }
         for number in 0..host.spanned_regions().min(self.storage.regions().len() as u32) {
@@ -33,12 +34,13 @@ impl<S: Storage> Tracked<S> {
             }
         }
         self.phase = Phase::Up;
+        // No core has been looked at: their cells hold 0.
+        self.generation = 1;
         self.count_bases();
         self.first_pass = true;
         self.offers_wanted = true;
         self.unoffered_since = None;
         self.offers_out = 0;
-        self.audit = None;
         self.audit_at =
             if self.config.audit_ns == 0 { Time::NEVER } else { now.after(self.config.audit_ns) };
         self.sweep_at =
@@ -96,6 +98,7 @@ impl<S: Storage> Tracked<S> {
         let Some(cell) = self.storage.cores_mut().get_mut(core.index()) else { return };
         cell.believed = WindowMask::EMPTY;
         cell.offered = None;
+        cell.seen = self.generation.wrapping_sub(1);
         if !up {
             // It was away when the others were cleared.
             if cell.state == CoreState::Away && base != RmpoptBase::OFF {
@@ -127,19 +130,15 @@ impl<S: Storage> Tracked<S> {
     pub(super) fn core_offline(&mut self, core: CoreId) {
         let Some(cell) = self.storage.cores_mut().get_mut(core.index()) else { return };
         cell.state = match cell.state {
-            CoreState::Enabled | CoreState::Away => CoreState::Away,
+            CoreState::Enabled | CoreState::Away | CoreState::Leftover => CoreState::Away,
             // The write may or may not have happened.
             CoreState::Programming | CoreState::Barred => CoreState::Barred,
-            CoreState::Leftover => CoreState::Away,
             CoreState::Waiting | CoreState::Out => CoreState::Out,
         };
         cell.believed = WindowMask::EMPTY;
-        if let Some(serial) = cell.offered.take() {
-            if self.audit == Some((core, serial)) {
-                self.audit = None;
-            } else {
-                self.offers_out = self.offers_out.saturating_sub(1);
-            }
+        if cell.offered.take().is_some_and(|offered| !offered.audit) {
+            self.offers_out = self.offers_out.saturating_sub(1);
+            self.offers_wanted = true;
         }
         self.count_bases();
         self.replace_leader(core);
@@ -157,7 +156,7 @@ impl<S: Storage> Tracked<S> {
         if let Phase::Stopping { clear, .. } = self.phase {
             self.phase = if clear { Phase::Clearing { next: 0 } } else { Phase::Stopped };
             self.bases_out = 0;
-            self.leaders = Leaders::default();
+            self.leaders.clear();
         }
     }
 

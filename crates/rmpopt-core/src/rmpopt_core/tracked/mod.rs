@@ -76,6 +76,8 @@ pub struct Tracked<S> {
     bases_out: u16,
     /// A core returned after the bases had been cleared.
     leftovers: bool,
+    /// Moves when a region is found clean: then any core may lack it.
+    generation: u32,
     /// Some core may lack a clean region.
     offers_wanted: bool,
     /// When the first region became clean that has not been offered.
@@ -88,7 +90,8 @@ pub struct Tracked<S> {
     passes: u64,
     audit_at: Time,
     audit_cursor: u16,
-    audit: Option<(CoreId, Serial)>,
+    /// The core that was audited last.
+    audited: u16,
     sweep_at: Time,
     sweep_cursor: u32,
     armed: Time,
@@ -108,10 +111,11 @@ impl<S: Storage> Tracked<S> {
             mark: 0,
             serial: 0,
             paused: false,
-            leaders: Leaders::default(),
+            leaders: Leaders::NONE,
             next_due: Time::NEVER,
             bases_out: 0,
             leftovers: false,
+            generation: 0,
             offers_wanted: false,
             unoffered_since: None,
             offers_out: 0,
@@ -121,7 +125,7 @@ impl<S: Storage> Tracked<S> {
             passes: 0,
             audit_at: Time::NEVER,
             audit_cursor: 0,
-            audit: None,
+            audited: 0,
             sweep_at: Time::NEVER,
             sweep_cursor: 0,
             armed: Time::NEVER,
