@@ -75,14 +75,13 @@ impl<W: Borrow<[AtomicU64]>> Activity<W> {
     pub fn drain(&self, mut each: impl FnMut(Drained)) {
         // Cleared first: a mark that comes while we read arms the next tick.
         self.pending.store(false, Ordering::SeqCst);
-        for (word, (shared, lost)) in
-            self.shared.borrow().iter().zip(self.lost.borrow()).enumerate()
+        for (word, (shared, lost)) in (0..).zip(self.shared.borrow().iter().zip(self.lost.borrow()))
         {
             let take = |bits: &AtomicU64| match bits.load(Ordering::SeqCst) {
                 0 => 0,
                 _ => bits.swap(0, Ordering::SeqCst),
             };
-            let drained = Drained { word: word as u32, shared: take(shared), lost: take(lost) };
+            let drained = Drained { word, shared: take(shared), lost: take(lost) };
             if drained.shared | drained.lost != 0 {
                 each(drained);
             }

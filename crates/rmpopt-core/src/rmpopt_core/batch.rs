@@ -117,11 +117,11 @@ impl Run {
             } else {
                 self.report.refused.insert(slot);
             }
-            self.next = slot + 1;
+            self.next = slot.wrapping_add(1);
         }
         self.report.held_ns = now.since(self.hold_started);
         let slow = took_ns > self.budget.slow_ns;
-        self.report.slow += u32::from(slow);
+        self.report.slow = self.report.slow.saturating_add(u32::from(slow));
         if self.region().is_none() {
             self.report.finished = true;
             Step::Finished

@@ -31,10 +31,10 @@ pub(crate) fn assign(words: &mut [u64], index: u32, on: bool) -> bool {
 /// Index of the first set bit at or after `from`.
 pub(crate) fn next_set(words: &[u64], from: u32) -> Option<u32> {
     let mut keep = u64::MAX << (from % 64);
-    for (index, word) in words.iter().enumerate().skip((from / 64) as usize) {
+    for (word, index) in words.iter().zip(0u32..).skip((from / 64) as usize) {
         let rest = word & keep;
         if rest != 0 {
-            return Some(index as u32 * 64 + rest.trailing_zeros());
+            return Some(index.wrapping_mul(64).wrapping_add(rest.trailing_zeros()));
         }
         keep = u64::MAX;
     }
@@ -61,11 +61,11 @@ impl WindowMask {
     pub fn of(words: &[u64], window: Window) -> Self {
         let (first, shift) = ((window.base.get() / 64) as usize, window.base.get() % 64);
         let mut mask = Self::EMPTY;
-        for (index, out) in mask.0.iter_mut().enumerate() {
-            let low = words.get(first + index).copied().unwrap_or(0);
+        for (out, index) in mask.0.iter_mut().zip(first..) {
+            let low = words.get(index).copied().unwrap_or(0);
             *out = low >> shift;
             if shift != 0 {
-                let high = words.get(first + index + 1).copied().unwrap_or(0);
+                let high = words.get(index.wrapping_add(1)).copied().unwrap_or(0);
                 *out |= high << (64 - shift);
             }
         }
@@ -114,7 +114,8 @@ impl WindowMask {
 
     /// Bits set.
     pub fn count(&self) -> u32 {
-        self.0.iter().map(|word| word.count_ones()).sum()
+        // At most 2,048.
+        self.0.iter().fold(0, |sum, word| sum.wrapping_add(word.count_ones()))
     }
 
     /// First set bit at or after `from`.
@@ -127,7 +128,7 @@ impl WindowMask {
         let mut from = 0;
         core::iter::from_fn(move || {
             let slot = self.next(from)?;
-            from = slot + 1;
+            from = slot.wrapping_add(1);
             Some(slot)
         })
     }

@@ -10,6 +10,8 @@ mod off;
 mod policy;
 mod storage;
 pub mod table;
+#[cfg(test)]
+mod tests;
 mod time;
 pub mod tracked;
 pub mod v10;

@@ -19,6 +19,10 @@ pub struct CoreCell {
     pub(crate) seen: u32,
     /// What this core was offered and has not finished.
     pub(crate) offered: Option<Offered>,
+    /// Writes of its base that have not been answered.
+    pub(crate) writes: u8,
+    /// We wrote its base, and have not read back 0 since.
+    pub(crate) programmed: bool,
 }
 
 /// An offer that is out.
@@ -51,7 +55,7 @@ pub(crate) enum CoreState {
     Away,
     /// Not usable before the next SNP_INIT.
     Barred,
-    /// Online with a base that an SNP shutdown should have cleared.
+    /// SNP is going down, or is down, and its base is still to be cleared.
     Leftover,
 }
 
@@ -90,7 +94,7 @@ pub trait Storage {
 
 /// Words of bitmap storage for a host with so many regions.
 pub const fn words_needed(regions: u32) -> usize {
-    Bitmap::COUNT * bits::words_for(regions)
+    Bitmap::COUNT.saturating_mul(bits::words_for(regions))
 }
 
 /// Bitmaps over regions.

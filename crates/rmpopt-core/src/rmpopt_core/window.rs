@@ -53,7 +53,7 @@ pub fn own_memory(host: &dyn Host, core: CoreId) -> Window {
 fn span(host: &dyn Host, own: Own) -> u32 {
     let mut holders = (0..host.spanned_regions()).filter(|&number| is_own_ram(host, own, number));
     match (holders.next(), holders.next_back()) {
-        (Some(first), Some(last)) => last - first + 1,
+        (Some(first), Some(last)) => last.wrapping_sub(first).wrapping_add(1),
         (Some(_), None) => 1,
         _ => 0,
     }
@@ -75,13 +75,16 @@ fn best(host: &dyn Host, own: Own) -> Window {
             (0, mib)
         }
     };
-    let mut covered = (0..Window::REGIONS).map(weigh).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+    // Sums of at most 2,048 regions' MiB; what leaves the window had come into it.
+    let plus = |a: (u64, u64), b: (u64, u64)| (a.0.wrapping_add(b.0), a.1.wrapping_add(b.1));
+    let minus = |a: (u64, u64), b: (u64, u64)| (a.0.wrapping_sub(b.0), a.1.wrapping_sub(b.1));
+    let mut covered = (0..Window::REGIONS).map(weigh).fold((0, 0), plus);
     let mut best = (covered, 0);
-    for base in 1..=spanned.saturating_sub(Window::REGIONS) {
-        let (gone, come) = (weigh(base - 1), weigh(base + Window::REGIONS - 1));
-        covered = (covered.0 + come.0 - gone.0, covered.1 + come.1 - gone.1);
+    // The first region past a window, and the first in it: both leave and come one by one.
+    for (come, gone) in (Window::REGIONS..spanned).zip(0u32..) {
+        covered = minus(plus(covered, weigh(come)), weigh(gone));
         if covered > best.0 {
-            best = (covered, base);
+            best = (covered, gone.wrapping_add(1));
         }
     }
     Window { base: Region::new(best.1).unwrap_or_default() }

@@ -68,18 +68,20 @@ impl Default for Config {
 impl Config {
     /// Delay of a region that has flipped `hold_off` times in a row.
     pub(super) fn delay(&self, hold_off: u8) -> u64 {
-        let doubled = self.delay_ns.checked_shl(u32::from(hold_off)).unwrap_or(u64::MAX);
-        doubled.min(self.bound_ns).max(self.delay_ns)
+        doubled(self.delay_ns, hold_off).min(self.bound_ns).max(self.delay_ns)
     }
 
     /// Law 3's bound for a host of so many cores under these costs.
     ///
     /// The worst case of each term: a mark that just missed a tick, the full delay bound, a leader
-    /// with a window of full scans before it, followers that are woken in turns, and a core that
-    /// goes through its whole window in holds with a tick between two of them.
+    /// with a window of full scans before it, followers that are woken in turns and go through
+    /// their whole windows, and a core that has just begun a batch when the region becomes clean:
+    /// that batch and the next, in holds with a tick between two of them.
+    ///
+    /// The CPU-time cap and the operator's pause come on top.
     pub fn liveness_bound(&self, cores: u16, costs: &WorstCase) -> LivenessBound {
         let candidates = u64::from(Window::REGIONS);
-        let turns = u64::from(cores.div_ceil(self.followers_at_once.max(1)));
+        let turns = u64::from(cores).div_ceil(u64::from(self.followers_at_once.max(1)));
         let per_hold = (self.hold_ns / costs.fast_ns.max(1)).max(1);
         let holds = candidates.div_ceil(per_hold);
         let hold_ns = self.hold_ns.saturating_add(costs.slow_ns).saturating_add(costs.entry_ns);
@@ -88,8 +90,18 @@ impl Config {
             delay_ns: self.bound_ns.max(self.delay_ns),
             leader_ns: candidates.saturating_mul(costs.slow_ns.saturating_add(costs.entry_ns)),
             merge_ns: self.merge_ns,
-            follow_ns: self.follow_ns.saturating_add(turns.saturating_mul(hold_ns)),
-            batch_ns: holds.saturating_mul(hold_ns.saturating_add(costs.tick_ns)),
+            follow_ns: self
+                .follow_ns
+                .saturating_add(turns.saturating_mul(holds.saturating_mul(hold_ns))),
+            batch_ns: holds.saturating_mul(hold_ns.saturating_add(costs.tick_ns)).saturating_mul(2),
         }
+    }
+}
+
+/// `ns` doubled so many times.
+pub(super) const fn doubled(ns: u64, times: u8) -> u64 {
+    match 1u64.checked_shl(times as u32) {
+        Some(factor) => ns.saturating_mul(factor),
+        None => u64::MAX,
     }
 }

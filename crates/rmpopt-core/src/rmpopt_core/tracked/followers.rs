@@ -1,8 +1,10 @@
 //! Followers: cores that lack what a leader found clean; and the audit.
 
-use super::{Phase, Tracked};
+use super::Tracked;
 use crate::rmpopt_core::storage::{CoreState, Offered};
-use crate::rmpopt_core::{Action, Batch, BatchReport, CoreId, Storage, Ticket, Time, WindowMask};
+use crate::rmpopt_core::{
+    Action, Batch, BatchReport, CoreId, Policy, Storage, Ticket, Time, WindowMask,
+};
 use crate::snp_defs::{Region, RmpoptFunction};
 
 impl<S: Storage> Tracked<S> {
@@ -11,10 +13,9 @@ impl<S: Storage> Tracked<S> {
         if !self.offers_wanted || !self.may_offer(now) {
             return None;
         }
-        let cores = self.storage.cores().len() as u16;
+        let cores = self.cores();
         for _ in 0..cores {
-            let core = CoreId(self.core_cursor % cores);
-            self.core_cursor = (core.0 + 1) % cores;
+            let core = next_core(&mut self.core_cursor, cores);
             let generation = self.generation;
             let Some(cell) = self.storage.cores_mut().get_mut(core.index()) else { continue };
             // Nothing has become clean since this core was last looked at.
@@ -49,9 +50,6 @@ impl<S: Storage> Tracked<S> {
                 by,
             });
         }
-        if self.leaders_done(now) && self.offers_out == 0 {
-            self.first_pass = false;
-        }
         self.offers_wanted = false;
         self.unoffered_since = None;
         None
@@ -60,12 +58,23 @@ impl<S: Storage> Tracked<S> {
     /// Clean regions are collected while the leaders work, but not for long; in the first pass
     /// until they are done, so that each core is visited once.
     fn may_offer(&self, now: Time) -> bool {
-        let patience_ns = if self.first_pass { self.config.bound_ns } else { self.config.merge_ns };
+        // What is out is charged when it ends: with a cap, not everything goes out at once.
+        if self.config.cap_ns_per_minute > 0 && self.offers_out >= self.followers_at_once() {
+            return false;
+        }
         self.leaders_done(now)
-            || self.unoffered_since.is_some_and(|since| now.since(since) >= patience_ns)
+            || self.unoffered_since.is_some_and(|since| now.since(since) >= self.patience_ns())
     }
 
-    fn leaders_done(&self, now: Time) -> bool {
+    pub(super) fn patience_ns(&self) -> u64 {
+        if self.first_pass {
+            self.config.bound_ns
+        } else {
+            self.config.merge_ns
+        }
+    }
+
+    pub(super) fn leaders_done(&self, now: Time) -> bool {
         self.bases_out == 0 && !self.leaders.any_busy() && now < self.next_due
     }
 
@@ -81,7 +90,7 @@ impl<S: Storage> Tracked<S> {
             cell.offered = None;
             cell.seen = self.generation.wrapping_sub(1);
         }
-        let window = cell.window;
+        let (window, believed) = (cell.window, cell.believed);
         self.stats.slow_followers = self.stats.slow_followers.wrapping_add(u64::from(report.slow));
         let audit = report.function == RmpoptFunction::Report;
         for region in report.set.regions(window) {
@@ -93,7 +102,10 @@ impl<S: Storage> Tracked<S> {
             if !self.is_current(report.ticket, region) {
                 self.stats.stale = self.stats.stale.wrapping_add(1);
             } else if audit {
-                self.audit_failed(core, region);
+                // Another follower's contradiction may have dropped it meanwhile.
+                if window.slot(region).is_some_and(|slot| believed.contains(slot)) {
+                    self.audit_failed(core, region);
+                }
             } else {
                 self.suspect(now, region);
             }
@@ -107,12 +119,10 @@ impl<S: Storage> Tracked<S> {
         }
     }
 
+    /// Of an offer that was replaced or withdrawn, too: the instruction ran.
     pub(super) fn batch_fault(&mut self, core: CoreId, ticket: Ticket) {
-        let offered = self.storage.cores().get(core.index()).and_then(|cell| cell.offered);
-        let serial = offered.map(|offered| offered.serial);
-        if ticket.init == self.init && serial == Some(ticket.serial) {
-            self.bar(core);
-            self.phase = Phase::Stopping { asked: false, clear: false };
+        if ticket.init == self.init {
+            self.fault(core);
         }
     }
 
@@ -128,10 +138,12 @@ impl<S: Storage> Tracked<S> {
                 cell.offered = None;
             }
         }
-        let cores = self.storage.cores().len() as u16;
+        let cores = self.cores();
         for _ in 0..cores {
-            let core = CoreId(self.audit_cursor % cores);
-            self.audit_cursor = (core.0 + 1) % cores;
+            let core = next_core(&mut self.audit_cursor, cores);
+            if core == CoreId(0) {
+                self.audit_round = self.audit_round.wrapping_add(1);
+            }
             let Some(cell) = self.storage.cores().get(core.index()).copied() else { continue };
             if cell.state != CoreState::Enabled
                 || cell.offered.is_some()
@@ -154,10 +166,10 @@ impl<S: Storage> Tracked<S> {
         None
     }
 
-    /// So many of the believed regions as one audit takes, from a place that moves each time.
+    /// So many of the believed regions as one audit takes, from a place that moves each round.
     fn sample(&self, believed: &WindowMask) -> WindowMask {
         let count = believed.count();
-        let start = self.serial.wrapping_mul(self.config.audit_regions) % count.max(1);
+        let start = self.audit_round.wrapping_mul(self.config.audit_regions) % count.max(1);
         let from_start = believed.iter().skip(start as usize).chain(believed.iter());
         let mut regions = WindowMask::EMPTY;
         for slot in from_start.take(self.config.audit_regions.min(count) as usize) {
@@ -177,4 +189,11 @@ impl<S: Storage> Tracked<S> {
         }
         self.offers_wanted = true;
     }
+}
+
+/// The core whose turn it is, round and round.
+fn next_core(cursor: &mut u16, cores: u16) -> CoreId {
+    let core = if *cursor < cores { *cursor } else { 0 };
+    *cursor = core.wrapping_add(1);
+    CoreId(core)
 }

@@ -1,7 +1,8 @@
 //! Leaders: one core per window, which verifies.
 
-use super::{Phase, Tracked};
-use crate::rmpopt_core::storage::{Bitmap, CoreState};
+use super::config::doubled;
+use super::Tracked;
+use crate::rmpopt_core::storage::{Bitmap, CoreCell, CoreState};
 use crate::rmpopt_core::{bits, Action, CoreId, Serial, Storage, Ticket, Time, Verdict};
 use crate::snp_defs::{Region, Window};
 
@@ -107,7 +108,7 @@ impl<S: Storage> Tracked<S> {
         let find = |from: u32, end: u32| {
             let mut from = from;
             while let Some(number) = bits::next_set(candidates, from).filter(|&n| n < end) {
-                from = number + 1;
+                from = number.wrapping_add(1);
                 let region = Region::new(number)?;
                 let due = self.storage.regions().get(region.index())?.due;
                 if due <= now && !self.leaders.is_verifying(region) {
@@ -117,7 +118,7 @@ impl<S: Storage> Tracked<S> {
             None
         };
         let (base, end) = (window.base.get(), window.end());
-        let cursor = cursor.clamp(base, end);
+        let cursor = cursor.max(base).min(end);
         find(cursor, end).or_else(|| find(base, cursor))
     }
 
@@ -127,7 +128,7 @@ impl<S: Storage> Tracked<S> {
         let mut earliest = Time::NEVER;
         let mut from = 0;
         while let Some(number) = bits::next_set(Bitmap::Candidate.of(&self.storage), from) {
-            from = number + 1;
+            from = number.wrapping_add(1);
             let due = self.storage.regions().get(number as usize).map_or(Time::NEVER, |c| c.due);
             if due > now {
                 earliest = earliest.earlier(due);
@@ -144,17 +145,18 @@ impl<S: Storage> Tracked<S> {
         region: Region,
         verdict: Verdict,
     ) {
-        if ticket.init != self.init || !self.leaders.answered(ticket.serial) {
+        if ticket.init != self.init {
+            return;
+        }
+        if verdict == Verdict::Fault {
+            self.fault(core);
+            return;
+        }
+        if !self.leaders.answered(ticket.serial) {
             return;
         }
         // Whoever waited for this leader gets its turn.
         self.next_due = Time::ZERO;
-        if verdict == Verdict::Fault {
-            // The proof of law 4 did not hold on this core: nothing is safe to run here.
-            self.bar(core);
-            self.phase = Phase::Stopping { asked: false, clear: false };
-            return;
-        }
         if !self.is_current(ticket, region) {
             self.stats.stale = self.stats.stale.wrapping_add(1);
             return;
@@ -180,33 +182,31 @@ impl<S: Storage> Tracked<S> {
         let (first_ns, longest_ns) = (self.config.retry_ns, self.config.retry_max_ns);
         let Some(cell) = self.storage.regions_mut().get_mut(region.index()) else { return };
         let Some(step) = cell.retries.checked_sub(1) else { return };
-        let interval_ns = first_ns.checked_shl(u32::from(step)).unwrap_or(u64::MAX);
+        let interval_ns = doubled(first_ns, step);
         if interval_ns > longest_ns {
             cell.retries = 0;
             return;
         }
-        cell.retries += 1;
+        cell.retries = cell.retries.saturating_add(1);
         self.nominate(now, region, interval_ns);
     }
 
-    /// RMPOPT does not run on this core before the next SNP_INIT.
-    pub(super) fn bar(&mut self, core: CoreId) {
-        if let Some(cell) = self.storage.cores_mut().get_mut(core.index()) {
+    /// RMPOPT faulted where it was enabled: the proof of law 4 did not hold, nothing is safe to run
+    /// on this host. A core that is known to be away may fault.
+    pub(super) fn fault(&mut self, core: CoreId) {
+        let Some(cell) = self.storage.cores_mut().get_mut(core.index()) else { return };
+        if cell.state == CoreState::Enabled {
             cell.state = CoreState::Barred;
+            self.begin_stop(false);
         }
-        self.replace_leader(core);
     }
 
     /// Finds another leader for the window that `core` led.
     pub(super) fn replace_leader(&mut self, core: CoreId) {
         let Some(window) = self.leaders.dismiss(core) else { return };
-        let heir = self
-            .storage
-            .cores()
-            .iter()
-            .position(|cell| cell.state == CoreState::Enabled && cell.window == window);
-        if let Some(heir) = heir {
-            self.leaders.enlist(CoreId(heir as u16), window);
+        let heir = |cell: &CoreCell| cell.state == CoreState::Enabled && cell.window == window;
+        if let Some(heir) = self.first_core(heir) {
+            self.leaders.enlist(heir, window);
         }
         self.next_due = Time::ZERO;
     }

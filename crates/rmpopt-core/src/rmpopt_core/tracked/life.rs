@@ -18,12 +18,15 @@ impl<S: Storage> Tracked<S> {
         self.storage.regions_mut().fill(RegionCell::default());
         self.leaders.clear();
         let mut chosen: Chosen = [None; MAX_WINDOWS];
-        for index in 0..self.storage.cores().len().min(usize::from(host.cores())) {
-            let core = CoreId(index as u16);
-            let window = chosen_for(&mut chosen, host, core);
-            let state = if host.participates(core) { CoreState::Waiting } else { CoreState::Out };
-            if let Some(cell) = self.storage.cores_mut().get_mut(index) {
-                *cell = CoreCell { window, state, ..CoreCell::default() };
+        for core in (0..self.cores()).map(CoreId) {
+            let there = core.0 < host.cores();
+            let window =
+                if there { chosen_for(&mut chosen, host, core) } else { Window::default() };
+            let participates = there && host.participates(core);
+            let state = if participates { CoreState::Waiting } else { CoreState::Out };
+            if let Some(cell) = self.storage.cores_mut().get_mut(core.index()) {
+                let (writes, programmed) = (cell.writes, cell.programmed);
+                *cell = CoreCell { window, state, writes, programmed, ..CoreCell::default() };
             }
         }
         for number in 0..host.spanned_regions().min(self.storage.regions().len() as u32) {
@@ -34,9 +37,11 @@ impl<S: Storage> Tracked<S> {
             }
         }
         self.phase = Phase::Up;
+        self.snp_up = true;
+        self.bases_wanted = true;
+        self.leftovers = false;
         // No core has been looked at: their cells hold 0.
         self.generation = 1;
-        self.count_bases();
         self.first_pass = true;
         self.offers_wanted = true;
         self.unoffered_since = None;
@@ -50,84 +55,109 @@ impl<S: Storage> Tracked<S> {
         self.nominate_all(now, 0, true);
     }
 
-    fn count_bases(&mut self) {
-        let out =
-            |cell: &&CoreCell| matches!(cell.state, CoreState::Waiting | CoreState::Programming);
-        self.bases_out = self.storage.cores().iter().filter(out).count() as u16;
-    }
-
     /// Writes the base of the next core that waits for it.
     pub(super) fn write_next_base(&mut self) -> Option<Action> {
-        if self.bases_out == 0 {
+        if !self.bases_wanted {
             return None;
         }
-        let waiting = |cell: &CoreCell| cell.state == CoreState::Waiting;
-        let index = self.storage.cores().iter().position(waiting)?;
-        let cell = self.storage.cores_mut().get_mut(index)?;
+        let Some(core) = self.first_core(|cell| cell.state == CoreState::Waiting) else {
+            self.bases_wanted = false;
+            return None;
+        };
+        let cell = self.storage.cores_mut().get_mut(core.index())?;
         cell.state = CoreState::Programming;
+        cell.programmed = true;
         let base = RmpoptBase::enabled_at(cell.window.base);
-        Some(Action::WriteBase { core: CoreId(index as u16), base })
+        Some(self.write_base(core, base))
+    }
+
+    fn write_base(&mut self, core: CoreId, base: RmpoptBase) -> Action {
+        if let Some(cell) = self.storage.cores_mut().get_mut(core.index()) {
+            cell.writes = cell.writes.saturating_add(1);
+        }
+        self.bases_out = self.bases_out.saturating_add(1);
+        Action::WriteBase { core, base }
     }
 
     /// The read-back is the proof that RMPOPT may run there.
-    pub(super) fn base_written(&mut self, core: CoreId, base: Option<RmpoptBase>, snp_en: bool) {
-        if matches!(self.phase, Phase::Clearing { .. }) {
-            self.bases_out = self.bases_out.saturating_sub(1);
+    pub(super) fn base_written(
+        &mut self,
+        now: Time,
+        core: CoreId,
+        base: Option<RmpoptBase>,
+        snp_en: bool,
+    ) {
+        let Some(cell) = self.storage.cores_mut().get_mut(core.index()) else { return };
+        let Some(writes) = cell.writes.checked_sub(1) else { return };
+        cell.writes = writes;
+        self.bases_out = self.bases_out.saturating_sub(1);
+        if writes > 0 {
+            // Answers an earlier write; another is under way.
             return;
         }
-        let Some(cell) = self.storage.cores_mut().get_mut(core.index()) else { return };
+        if base == Some(RmpoptBase::OFF) {
+            cell.programmed = false;
+        }
         if cell.state != CoreState::Programming {
             return;
         }
         if snp_en && base == Some(RmpoptBase::enabled_at(cell.window.base)) {
             let window = cell.window;
             cell.state = CoreState::Enabled;
+            // It may have been passed over while it was not enabled.
+            cell.seen = self.generation.wrapping_sub(1);
             self.leaders.enlist(core, window);
-            self.offers_wanted = true;
             self.next_due = Time::ZERO;
+            self.offers_wanted = true;
+            self.unoffered_since.get_or_insert(now);
         } else {
             cell.state = CoreState::Barred;
         }
-        self.bases_out = self.bases_out.saturating_sub(1);
     }
 
     /// A core came (back). Its belief is gone; its base is written only if it was not written in
     /// this SNP_INIT, or if silicon is known to clear the table then.
     pub(super) fn core_online(&mut self, now: Time, core: CoreId, base: RmpoptBase, snp_en: bool) {
-        let (up, trusted) = (self.phase == Phase::Up, self.config.trust_base_clear);
+        self.forget(core);
+        let (phase, trusted, snp_up) = (self.phase, self.config.trust_base_clear, self.snp_up);
         let Some(cell) = self.storage.cores_mut().get_mut(core.index()) else { return };
-        cell.believed = WindowMask::EMPTY;
-        cell.offered = None;
-        cell.seen = self.generation.wrapping_sub(1);
-        if !up {
-            // It was away when the others were cleared.
-            if cell.state == CoreState::Away && base != RmpoptBase::OFF {
+        // Unless a write is on its way.
+        cell.programmed &= base != RmpoptBase::OFF || cell.writes > 0;
+        if phase != Phase::Up {
+            // It was away when the others were cleared, or will be cleared with them.
+            let leftover = cell.programmed && !snp_up;
+            if leftover {
                 cell.state = CoreState::Leftover;
-                self.leftovers = true;
+            } else if cell.state == CoreState::Away {
+                cell.state = CoreState::Barred;
             }
+            self.leftovers |= leftover;
             return;
         }
         let window = cell.window;
         cell.state = match cell.state {
             _ if !snp_en => CoreState::Barred,
-            CoreState::Away if base == RmpoptBase::enabled_at(window.base) => CoreState::Enabled,
+            CoreState::Waiting | CoreState::Programming => cell.state,
+            CoreState::Enabled | CoreState::Away if base == RmpoptBase::enabled_at(window.base) => {
+                CoreState::Enabled
+            }
             CoreState::Away if trusted && base == RmpoptBase::OFF => CoreState::Waiting,
             CoreState::Out if base == RmpoptBase::OFF => CoreState::Waiting,
-            CoreState::Enabled | CoreState::Waiting | CoreState::Programming => cell.state,
-            CoreState::Away | CoreState::Out | CoreState::Barred | CoreState::Leftover => {
-                CoreState::Barred
-            }
+            _ => CoreState::Barred,
         };
+        self.bases_wanted |= cell.state == CoreState::Waiting;
         if cell.state == CoreState::Enabled {
             self.leaders.enlist(core, window);
             self.next_due = Time::ZERO;
+        } else {
+            self.replace_leader(core);
         }
         self.offers_wanted = true;
         self.unoffered_since.get_or_insert(now);
-        self.count_bases();
     }
 
     pub(super) fn core_offline(&mut self, core: CoreId) {
+        self.forget(core);
         let Some(cell) = self.storage.cores_mut().get_mut(core.index()) else { return };
         cell.state = match cell.state {
             CoreState::Enabled | CoreState::Away | CoreState::Leftover => CoreState::Away,
@@ -135,64 +165,91 @@ impl<S: Storage> Tracked<S> {
             CoreState::Programming | CoreState::Barred => CoreState::Barred,
             CoreState::Waiting | CoreState::Out => CoreState::Out,
         };
+        self.replace_leader(core);
+    }
+
+    /// What a core is believed to have and what it was offered are void.
+    fn forget(&mut self, core: CoreId) {
+        let seen = self.generation.wrapping_sub(1);
+        let Some(cell) = self.storage.cores_mut().get_mut(core.index()) else { return };
         cell.believed = WindowMask::EMPTY;
+        cell.seen = seen;
         if cell.offered.take().is_some_and(|offered| !offered.audit) {
             self.offers_out = self.offers_out.saturating_sub(1);
             self.offers_wanted = true;
         }
-        self.count_bases();
-        self.replace_leader(core);
     }
 
+    /// `clear`: SNP goes down, so that bases are written 0 once nothing runs.
     pub(super) fn stop(&mut self, clear: bool) {
-        if self.phase == Phase::Up {
-            self.phase = Phase::Stopping { asked: false, clear };
-        } else if self.phase == Phase::Down {
-            self.phase = Phase::Stopped;
+        self.snp_up &= !clear;
+        match self.phase {
+            Phase::Up => self.begin_stop(clear),
+            Phase::Stopping { asked, .. } if clear => {
+                self.phase = Phase::Stopping { asked, clear };
+            }
+            // Stopped before SNP went down: nothing runs, but the bases are as they were.
+            Phase::Down | Phase::Stopped if clear => self.begin_clearing(),
+            Phase::Down => self.phase = Phase::Stopped,
+            Phase::Stopping { .. } | Phase::Clearing | Phase::Stopped => {}
+        }
+    }
+
+    /// Nothing more is begun. Marks are not looked at from here on, so nothing can be believed.
+    pub(super) fn begin_stop(&mut self, clear: bool) {
+        self.phase = Phase::Stopping { asked: false, clear };
+        self.leaders.clear();
+        Bitmap::Clean.of_mut(&mut self.storage).fill(0);
+        Bitmap::Candidate.of_mut(&mut self.storage).fill(0);
+        for cell in self.storage.cores_mut() {
+            cell.believed = WindowMask::EMPTY;
+            cell.offered = None;
         }
     }
 
     pub(super) fn quiesced(&mut self) {
-        if let Phase::Stopping { clear, .. } = self.phase {
-            self.phase = if clear { Phase::Clearing { next: 0 } } else { Phase::Stopped };
-            self.bases_out = 0;
-            self.leaders.clear();
+        match self.phase {
+            Phase::Stopping { clear: true, .. } => self.begin_clearing(),
+            Phase::Stopping { clear: false, .. } => self.phase = Phase::Stopped,
+            _ => {}
         }
     }
 
-    /// Clears the base of a core that returned after the others were cleared.
-    fn clear_leftover(&mut self) -> Option<Action> {
-        if !core::mem::take(&mut self.leftovers) {
+    /// Cores that are away are cleared when they return.
+    fn begin_clearing(&mut self) {
+        for cell in self.storage.cores_mut() {
+            if cell.programmed && cell.state != CoreState::Away {
+                cell.state = CoreState::Leftover;
+                self.leftovers = true;
+            }
+        }
+        self.phase = Phase::Clearing;
+    }
+
+    fn clear_next_base(&mut self) -> Option<Action> {
+        if !self.leftovers {
             return None;
         }
-        let leftover = |cell: &CoreCell| cell.state == CoreState::Leftover;
-        let index = self.storage.cores().iter().position(leftover)?;
-        self.storage.cores_mut().get_mut(index)?.state = CoreState::Out;
-        self.leftovers = true;
-        Some(Action::WriteBase { core: CoreId(index as u16), base: RmpoptBase::OFF })
+        let Some(core) = self.first_core(|cell| cell.state == CoreState::Leftover) else {
+            self.leftovers = false;
+            return None;
+        };
+        self.storage.cores_mut().get_mut(core.index())?.state = CoreState::Barred;
+        Some(self.write_base(core, RmpoptBase::OFF))
     }
 
     pub(super) fn poll_stopping(&mut self) -> Option<Action> {
         match self.phase {
-            Phase::Down => self.clear_leftover(),
+            Phase::Down => self.clear_next_base(),
             Phase::Up | Phase::Stopping { asked: true, .. } => None,
             Phase::Stopping { asked: false, clear } => {
                 self.phase = Phase::Stopping { asked: true, clear };
                 Some(Action::Quiesce)
             }
-            Phase::Clearing { next } => {
-                let rest = self.storage.cores_mut().iter_mut().enumerate().skip(usize::from(next));
-                for (index, cell) in rest {
-                    if cell.state == CoreState::Enabled {
-                        cell.state = CoreState::Barred;
-                        self.phase = Phase::Clearing { next: (index as u16).saturating_add(1) };
-                        self.bases_out = self.bases_out.saturating_add(1);
-                        let core = CoreId(index as u16);
-                        return Some(Action::WriteBase { core, base: RmpoptBase::OFF });
-                    }
-                }
-                if self.bases_out > 0 {
-                    return None;
+            Phase::Clearing => {
+                let cleared = self.clear_next_base();
+                if cleared.is_some() || self.bases_out > 0 {
+                    return cleared;
                 }
                 self.phase = Phase::Down;
                 Some(Action::Stopped)

@@ -21,7 +21,7 @@ pub use self::config::Config;
 pub use self::leader::MAX_WINDOWS;
 
 use self::leader::Leaders;
-use crate::rmpopt_core::storage::{Bitmap, CoreState};
+use crate::rmpopt_core::storage::{Bitmap, CoreCell, CoreState};
 use crate::rmpopt_core::{
     bits, Action, Budget, Capable, Claims, CoreId, Drained, Event, LivenessBound, Policy, Request,
     Serial, Storage, Ticket, Time, WorstCase, SECOND,
@@ -37,8 +37,8 @@ enum Phase {
     Up,
     /// Asked to stop; waiting for what runs. `clear`: bases are written 0 afterwards.
     Stopping { asked: bool, clear: bool },
-    /// Nothing runs; bases are being cleared from this core on.
-    Clearing { next: u16 },
+    /// Nothing runs; bases are being cleared.
+    Clearing,
     /// Cleared; [`Action::Stopped`] is due.
     Stopped,
 }
@@ -48,9 +48,10 @@ enum Phase {
 pub struct Stats {
     /// Answers that were void because the region had been marked meanwhile.
     pub stale: u64,
-    /// Regions found clean that a follower then found dirty, with no mark in between.
+    /// Followers' RMPOPTs that found a region dirty that a leader had found clean, with no mark in
+    /// between: its mark was not drained yet, or was lost.
     pub contradicted: u64,
-    /// Audited bits that were not set.
+    /// Audited bits that were not set, for the same reasons.
     pub audit_failures: u64,
     /// Followers' RMPOPTs that turned out to be full scans.
     pub slow_followers: u64,
@@ -72,9 +73,13 @@ pub struct Tracked<S> {
     leaders: Leaders,
     /// No candidate is due before this.
     next_due: Time,
-    /// Cores whose base is still to be written or read back.
+    /// Between SNP_INIT and SNP's going down, whatever the driver does.
+    snp_up: bool,
+    /// Some core's base is to be written.
+    bases_wanted: bool,
+    /// Writes of bases that have not been answered.
     bases_out: u16,
-    /// A core returned after the bases had been cleared.
+    /// Some core's base is to be cleared.
     leftovers: bool,
     /// Moves when a region is found clean: then any core may lack it.
     generation: u32,
@@ -90,6 +95,8 @@ pub struct Tracked<S> {
     passes: u64,
     audit_at: Time,
     audit_cursor: u16,
+    /// How often the audit has been through all cores.
+    audit_round: u32,
     /// The core that was audited last.
     audited: u16,
     sweep_at: Time,
@@ -113,6 +120,8 @@ impl<S: Storage> Tracked<S> {
             paused: false,
             leaders: Leaders::NONE,
             next_due: Time::NEVER,
+            snp_up: false,
+            bases_wanted: false,
             bases_out: 0,
             leftovers: false,
             generation: 0,
@@ -125,6 +134,7 @@ impl<S: Storage> Tracked<S> {
             passes: 0,
             audit_at: Time::NEVER,
             audit_cursor: 0,
+            audit_round: 0,
             audited: 0,
             sweep_at: Time::NEVER,
             sweep_cursor: 0,
@@ -157,6 +167,16 @@ impl<S: Storage> Tracked<S> {
         self.storage.cores().get(core.index()).is_some_and(|cell| cell.state == CoreState::Enabled)
     }
 
+    /// Cores that there are cells for.
+    fn cores(&self) -> u16 {
+        self.storage.cores().len().min(usize::from(u16::MAX)) as u16
+    }
+
+    fn first_core(&self, like: impl Fn(&CoreCell) -> bool) -> Option<CoreId> {
+        let mut cores = (0..self.cores()).zip(self.storage.cores());
+        cores.find(|(_, cell)| like(cell)).map(|(number, _)| CoreId(number))
+    }
+
     fn ticket(&mut self) -> Ticket {
         self.serial = self.serial.wrapping_add(1);
         Ticket { init: self.init, mark: self.mark, serial: self.serial }
@@ -176,7 +196,7 @@ impl<S: Storage> Tracked<S> {
         let marks = [drained.shared | drained.lost];
         let mut from = 0;
         while let Some(bit) = bits::next_set(&marks, from) {
-            from = bit + 1;
+            from = bit.wrapping_add(1);
             let number = drained.word.saturating_mul(64).saturating_add(bit);
             if let Some(region) = Region::new(number) {
                 self.marked(now, region, drained.shared >> bit & 1 == 1);
@@ -191,27 +211,36 @@ impl<S: Storage> Tracked<S> {
         }
         self.mark = self.mark.wrapping_add(1);
         let mark = self.mark;
-        if Bitmap::Clean.put(&mut self.storage, region, false) {
-            self.drop_belief(region);
-            let flip_ns = self.config.flip_ns;
-            if let Some(cell) = self.storage.regions_mut().get_mut(region.index()) {
-                let flipped = now.since(cell.clean_since) < flip_ns;
-                cell.hold_off = if flipped { cell.hold_off.saturating_add(1).min(16) } else { 0 };
-            }
-        }
+        self.unclean(now, region);
         if let Some(cell) = self.storage.regions_mut().get_mut(region.index()) {
             cell.marked = mark;
             cell.retries = 0;
         }
         if shared {
-            let hold_off =
-                self.storage.regions().get(region.index()).map_or(0, |cell| cell.hold_off);
-            let delay_ns = self.config.delay(hold_off);
-            self.nominate(now, region, delay_ns);
+            self.nominate(now, region, self.delay(region));
         } else {
             // Pages were assigned and none was given back since: when they are, a mark will come.
             Bitmap::Candidate.put(&mut self.storage, region, false);
         }
+    }
+
+    /// A region may not be clean any more: drops what is believed, and notes whether it flips.
+    fn unclean(&mut self, now: Time, region: Region) {
+        if !Bitmap::Clean.put(&mut self.storage, region, false) {
+            return;
+        }
+        self.drop_belief(region);
+        let flip_ns = self.config.flip_ns;
+        if let Some(cell) = self.storage.regions_mut().get_mut(region.index()) {
+            let flipped = now.since(cell.clean_since) < flip_ns;
+            cell.hold_off = if flipped { cell.hold_off.saturating_add(1).min(16) } else { 0 };
+        }
+    }
+
+    /// From a region's activity to its verification, its hold-off included.
+    fn delay(&self, region: Region) -> u64 {
+        let cell = self.storage.regions().get(region.index());
+        self.config.delay(cell.map_or(0, |cell| cell.hold_off))
     }
 
     /// Makes a region a candidate, due `delay_ns` from now but within the bound of its first
@@ -232,7 +261,7 @@ impl<S: Storage> Tracked<S> {
     fn nominate_all(&mut self, now: Time, delay_ns: u64, evidence_complete: bool) {
         let mut from = 0;
         while let Some(number) = bits::next_set(Bitmap::Eligible.of(&self.storage), from) {
-            from = number + 1;
+            from = number.wrapping_add(1);
             let Some(region) = Region::new(number) else { break };
             if self.is_clean(region) {
                 continue;
@@ -247,23 +276,11 @@ impl<S: Storage> Tracked<S> {
     /// The verdict contradicts what the marks say: look again, and keep looking for a while.
     fn suspect(&mut self, now: Time, region: Region) {
         self.stats.contradicted = self.stats.contradicted.wrapping_add(1);
-        if Bitmap::Clean.put(&mut self.storage, region, false) {
-            self.drop_belief(region);
-        }
-        let delay_ns = self.config.delay_ns;
-        self.nominate(now, region, delay_ns);
+        self.unclean(now, region);
+        self.nominate(now, region, self.delay(region));
         if let Some(cell) = self.storage.regions_mut().get_mut(region.index()) {
             cell.retries = 1;
         }
-    }
-
-    fn request(&mut self, now: Time, request: Request) {
-        match request {
-            Request::Optimise => self.nominate_all(now, 0, true),
-            Request::Pause => self.paused = true,
-            Request::Resume => self.paused = false,
-        }
-        self.offers_wanted = true;
     }
 
     /// Takes CPU time off the minute's allowance.
@@ -298,44 +315,47 @@ impl<S: Storage> Tracked<S> {
             if left == 0 {
                 break;
             }
-            let number = self.sweep_cursor % regions.max(1);
-            self.sweep_cursor = (number + 1) % regions.max(1);
+            let number = if self.sweep_cursor < regions { self.sweep_cursor } else { 0 };
+            self.sweep_cursor = number.wrapping_add(1);
             let Some(region) = Region::new(number) else { continue };
-            if Bitmap::Eligible.has(&self.storage, region) && !self.is_clean(region) {
+            let known = self.is_clean(region) || Bitmap::Candidate.has(&self.storage, region);
+            if Bitmap::Eligible.has(&self.storage, region) && !known {
                 self.nominate(now, region, 0);
-                left -= 1;
+                left = left.wrapping_sub(1);
             }
         }
     }
 
     /// A pass ends when there is nothing due, nothing under way and nothing to offer.
     fn close_pass(&mut self, now: Time) {
-        let idle = !self.leaders.any_busy()
-            && now < self.next_due
-            && !self.offers_wanted
-            && self.offers_out == 0;
-        if self.pass_open && idle {
+        if !self.leaders_done(now) || self.offers_wanted || self.offers_out > 0 {
+            return;
+        }
+        self.first_pass = false;
+        if self.pass_open {
             self.pass_open = false;
             self.passes = self.passes.wrapping_add(1);
         }
     }
 
     fn timer(&mut self, now: Time) -> Option<Action> {
-        let mut next = self.next_due;
-        if self.offers_wanted {
-            if let Some(since) = self.unoffered_since {
-                next = next.earlier(since.after(self.config.merge_ns));
-            }
-        }
-        next = next.earlier(self.audit_at).earlier(self.sweep_at);
+        let merged = match self.unoffered_since {
+            Some(since) if self.offers_wanted => since.after(self.patience_ns()),
+            _ => Time::NEVER,
+        };
         let allowed = self.allowed_at(now);
-        if self.paused {
-            next = Time::NEVER;
+        let next = if self.paused {
+            Time::NEVER
         } else if allowed > now {
-            next = allowed;
-        }
-        // What is due already waits for an answer, not for time.
-        if next <= now || next == self.armed || next == Time::NEVER {
+            allowed
+        } else {
+            // What is due already waits for an answer, not for time.
+            [self.next_due, merged, self.audit_at, self.sweep_at]
+                .into_iter()
+                .filter(|&at| at > now)
+                .fold(Time::NEVER, Time::earlier)
+        };
+        if next == self.armed || next == Time::NEVER {
             return None;
         }
         self.armed = next;
@@ -358,10 +378,13 @@ impl<S: Storage> Policy for Tracked<S> {
             Event::SnpGoingDown => self.stop(true),
             Event::Unload => self.stop(false),
             Event::Quiesced => self.quiesced(),
-            Event::BaseWritten { core, base, snp_en } => self.base_written(core, base, snp_en),
+            Event::BaseWritten { core, base, snp_en } => self.base_written(now, core, base, snp_en),
             Event::CoreOnline { core, base, snp_en } => self.core_online(now, core, base, snp_en),
             Event::CoreOffline(core) => self.core_offline(core),
             Event::Timer => self.armed = Time::NEVER,
+            // The operator's word holds over SNP_INITs.
+            Event::Request(Request::Pause) => self.paused = true,
+            Event::Request(Request::Resume) => self.paused = false,
             _ if self.phase != Phase::Up => {}
             Event::Drained(drained) => self.drained(now, drained),
             Event::EvidenceLost => {
@@ -377,7 +400,7 @@ impl<S: Storage> Policy for Tracked<S> {
                 self.batch(now, report);
             }
             Event::BatchFault { core, ticket } => self.batch_fault(core, ticket),
-            Event::Request(request) => self.request(now, request),
+            Event::Request(Request::Optimise) => self.nominate_all(now, 0, true),
             // The marks of its pages say more than a guest's end does.
             Event::GuestDecommissioned | Event::BroadcastDone { .. } => {}
         }
@@ -398,11 +421,11 @@ impl<S: Storage> Policy for Tracked<S> {
             if let Some(action) = self.next_offer(now) {
                 return Some(action);
             }
+            self.close_pass(now);
             if let Some(action) = self.next_audit(now) {
                 return Some(action);
             }
         }
-        self.close_pass(now);
         self.timer(now)
     }
 
@@ -419,7 +442,7 @@ impl<S: Storage> Policy for Tracked<S> {
     }
 
     fn liveness_bound(&self, costs: &WorstCase) -> Option<LivenessBound> {
-        Some(self.config.liveness_bound(self.storage.cores().len() as u16, costs))
+        Some(self.config.liveness_bound(self.cores(), costs))
     }
 
     fn passes(&self) -> u64 {
