@@ -25,6 +25,7 @@ use thiserror::Error;
 
 use crate::memory::{Extent, PhysicalMemory, merge};
 use crate::scenario::RmpKind;
+use crate::words::size;
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -220,10 +221,10 @@ pub fn boot(memory: &PhysicalMemory, sockets: u32, rmp: RmpKind) -> Result<BootL
     plan.firmware_pages(sockets)?;
     let host_bytes = host_low + plan.host_share(memory);
     plan.assumed.push(format!(
-        "host kernel: {} MiB that guests cannot get (lowest {} MiB, and 1/{HOST_SHARE} of each node \
-         at its top)",
-        host_bytes / MIB,
-        HOST_LOW_BYTES / MIB
+        "host kernel: {} that guests cannot get (lowest {}, and 1/{HOST_SHARE} of each node at its \
+         top)",
+        size(host_bytes),
+        size(HOST_LOW_BYTES)
     ));
 
     let mut assigned = plan.assigned;
@@ -394,7 +395,7 @@ impl Plan {
     /// The driver's and the IOMMUs' pages: each group in 2 MiB blocks of its own.
     fn firmware_pages(&mut self, sockets: u32) -> Result<(), BootError> {
         let iommus = 4 * u64::from(sockets.max(1));
-        self.assumed.push(format!("IOMMUs: {iommus}, 4 per socket"));
+        self.assumed.push(format!("IOMMUs: {iommus}, 4 for each socket"));
         let driver = [
             (Purpose::InitEx, INIT_EX_BYTES),
             (Purpose::CommandBuffers, COMMAND_BYTES),

@@ -482,7 +482,9 @@ fn fit_sizes(
             size.1 = (u128::from(size.1) * u128::from(ram) / stated) as u64;
         }
         assumed.push(format!(
-            "NUMA node sizes: {stated} bytes stated for {ram} bytes of usable RAM, taken as proportions"
+            "NUMA node sizes: {} stated for {} of usable RAM, taken as proportions",
+            crate::words::size(u64::try_from(stated).unwrap_or(u64::MAX)),
+            crate::words::size(ram)
         ));
     }
     Ok(sizes)
@@ -563,7 +565,8 @@ fn divide_by_ranges(
     }
     if unnamed != 0 {
         assumed.push(format!(
-            "NUMA node of {unnamed} bytes of RAM that no node range names: that of the RAM below"
+            "NUMA node of {} of RAM that no node range names: that of the RAM below",
+            crate::words::size(unnamed)
         ));
     }
     Ok(ram)

@@ -15,6 +15,9 @@ pub type Nanos = u64;
 /// One second of simulated time.
 pub const SECOND: Nanos = 1_000_000_000;
 
+/// When a trace's clock begins: a second after SNP was set up, so that its first guests meet SNP.
+pub const TRACE_START: Nanos = 2 * SECOND;
+
 /// One gibibyte: the size of an RMPOPT region.
 pub const GIB: u64 = 1 << 30;
 

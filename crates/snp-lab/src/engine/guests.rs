@@ -13,6 +13,7 @@ use crate::placement::Request;
 use crate::report::TimelineKind;
 use crate::rmp::{Owner, RmpError};
 use crate::scenario::{GuestKind, GuestSpec, Nanos, Placement, SECOND};
+use crate::words::{size as size_of, things};
 
 /// Conversions advance in slices of this much simulated time: marks, bits and checks are this fine.
 const SLICE_NS: Nanos = 50_000_000;
@@ -152,12 +153,14 @@ fn by_region(run: Extent) -> impl Iterator<Item = (Region, Extent)> {
     })
 }
 
-fn gib(bytes: u64) -> String {
-    let tenths = (bytes * 10).div_ceil(1 << 30);
-    if tenths % 10 == 0 {
-        format!("{} GiB", tenths / 10)
-    } else {
-        format!("{}.{} GiB", tenths / 10, tenths % 10)
+/// How a guest's memory lies, for people.
+const fn lies(placement: Placement) -> &'static str {
+    match placement {
+        Placement::Pages4K => "4 KiB pages",
+        Placement::Pages2M => "2 MiB pages",
+        Placement::Pages1G => "1 GiB pages",
+        Placement::Scattered4K => "scattered 4 KiB pages",
+        Placement::Scattered2M => "scattered 2 MiB pages",
     }
 }
 
@@ -167,8 +170,9 @@ impl Engine<'_> {
     pub(super) fn launch(&mut self, index: usize) -> Result<(), RmpError> {
         let Some(guest) = self.guests.get(index) else { return Ok(()) };
         let (spec, traced) = (guest.spec.clone(), guest.traced);
-        if spec.kind == GuestKind::Snp && !self.ledger.is_up() {
-            self.reject(index, "SNP is not up");
+        if spec.kind == GuestKind::Snp && (!self.ledger.is_up() || self.shutting_down) {
+            let why = if self.shutting_down { "SNP is going down" } else { "SNP is not up" };
+            self.reject(index, why);
             return Ok(());
         }
         let request = Request { bytes: spec.memory, placement: spec.placement, node: spec.node };
@@ -210,10 +214,10 @@ impl Engine<'_> {
         let what = if spec.kind == GuestKind::Snp { "SNP guest" } else { "ordinary guest" };
         self.note_guest(traced, || {
             format!(
-                "{what} {} launched: {} as {}",
+                "{what} {} launched: {} in {}",
                 spec.name,
-                gib(spec.memory),
-                spec.placement.as_str()
+                size_of(spec.memory),
+                lies(spec.placement)
             )
         });
         let Some(guest) = self.guests.get_mut(index) else { return Ok(()) };
@@ -245,7 +249,7 @@ impl Engine<'_> {
         if traced {
             self.trace.rejected += 1;
         }
-        self.note_guest(traced, || format!("guest {name} rejected ({}): {why}", gib(memory)));
+        self.note_guest(traced, || format!("guest {name} rejected ({}): {why}", size_of(memory)));
     }
 
     fn free_memory(&mut self, memory: &[Extent]) {
@@ -458,7 +462,7 @@ impl Engine<'_> {
         let word = if to_shared { "shared" } else { "private" };
         self.note(
             TimelineKind::Convert,
-            format!("{name} makes {} {word}", gib(pages * PAGE_BYTES)),
+            format!("{name} makes {} {word}", size_of(pages * PAGE_BYTES)),
         );
         if idle {
             let now = self.now;
@@ -528,7 +532,11 @@ impl Engine<'_> {
         if leaked > 0 {
             self.note(
                 TimelineKind::Guest,
-                format!("{name}: {leaked} pages could not be given back and stay assigned"),
+                format!(
+                    "{name}: {} could not be given back and {} assigned",
+                    things(leaked, "page"),
+                    if leaked == 1 { "stays" } else { "stay" }
+                ),
             );
         }
         self.tell(PolicyEvent::GuestDecommissioned);
@@ -622,11 +630,5 @@ mod tests {
     fn holes_are_cut_out() {
         assert_eq!(without(&[run(0, 10), run(10, 10)], 5, 12), [run(0, 5), run(12, 8)]);
         assert_eq!(without(&[run(0, 10)], 20, 30), [run(0, 10)]);
-    }
-
-    #[test]
-    fn sizes_read_well() {
-        assert_eq!(gib(100 << 30), "100 GiB");
-        assert_eq!(gib(3 << 29), "1.5 GiB");
     }
 }

@@ -145,6 +145,9 @@ impl Cpus {
     }
 
     /// Places `count` vCPUs, on one node's CPUs if asked for, core after core. Returns their CPUs.
+    ///
+    /// vCPUs beyond the node's CPUs share them and are not counted: what matters is which CPUs run
+    /// guests, and a trace may say billions.
     pub(super) fn place(&mut self, count: u32, node: Option<u32>) -> Vec<u32> {
         let mut taken = Vec::new();
         let mut nodes: Vec<_> = self
@@ -164,7 +167,7 @@ impl Cpus {
         };
         nodes.sort_by_key(|place| load(&place.1));
         let Some((_, cpus, next)) = nodes.into_iter().next() else { return taken };
-        for _ in 0..count {
+        for _ in 0..cpus.len().min(count as usize) {
             let Some(&cpu) = cpus.get(*next % cpus.len()) else { break };
             *next = (*next + 1) % cpus.len();
             taken.push(cpu);

@@ -82,8 +82,11 @@ impl Ledger {
 
     /// Takes the integrals up to `now`; to be called before anything changes.
     pub(super) fn advance(&mut self, now: Nanos) {
-        while self.points.len() as u64 * self.point_every <= now {
-            let at = self.points.len() as u64 * self.point_every;
+        loop {
+            let at = (self.points.len() as u64).saturating_mul(self.point_every);
+            if at > now || at == Nanos::MAX {
+                break;
+            }
             self.points.push(SharePoint {
                 t_s: at as f64 / SECOND as f64,
                 optimized: self.share(),

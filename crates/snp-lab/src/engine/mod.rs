@@ -43,10 +43,11 @@ use crate::report::{RegionMark, SHARE_POINTS, TimelineEntry, TimelineKind, Trace
 use crate::rmp::{Extents, HostRmp, Pages, RmpError};
 use crate::scenario::{
     Action, FidelityChoice, GuestKind, GuestSpec, MemorySpec, Nanos, PolicyName, Progress, SECOND,
-    Setup, TopologySpec,
+    Setup, TRACE_START, TopologySpec,
 };
 use crate::seeded::Seeded;
 use crate::topology::Topology;
+use crate::words::{count, size, things};
 
 /// When the secure processor's driver initialises SNP: it is loaded some time into boot (assumed).
 const SNP_INIT_AT: Nanos = SECOND;
@@ -242,10 +243,8 @@ impl<'a> Engine<'a> {
                 self.guests.push(Guest::new(spec, true));
             }
         }
-        // Guests of a trace start once SNP is up.
-        let start = SNP_INIT_AT + SECOND;
         for (index, guest) in self.guests.iter().enumerate() {
-            let shift = if guest.traced { start } else { 0 };
+            let shift = if guest.traced { TRACE_START } else { 0 };
             self.queue.push(guest.spec.at.saturating_add(shift), Event::Launch(index));
             if let Some(end) = guest.spec.until.filter(|&end| end > guest.spec.at) {
                 self.queue.push(end.saturating_add(shift), Event::End(index));
@@ -257,11 +256,11 @@ impl<'a> Engine<'a> {
         self.note(
             TimelineKind::Host,
             format!(
-                "power-on: {} sockets, {} cores, {} CPUs, {} GiB of RAM",
-                self.topology.sockets(),
-                self.topology.cores(),
-                self.topology.cpu_count(),
-                self.memory.memory_bytes() >> 30
+                "power-on: {}, {}, {}, {} of RAM",
+                things(self.topology.sockets().into(), "socket"),
+                things(self.topology.cores().into(), "core"),
+                things(self.topology.cpu_count().into(), "CPU"),
+                size(self.memory.memory_bytes())
             ),
         );
     }
@@ -337,7 +336,8 @@ impl<'a> Engine<'a> {
 
     fn snp_init(&mut self) -> Result<(), RmpError> {
         if self.ledger.is_up() || self.shutting_down {
-            self.note(TimelineKind::Snp, "SNP_INIT: SNP is up already".into());
+            let state = if self.shutting_down { "still going down" } else { "up already" };
+            self.note(TimelineKind::Snp, format!("SNP_INIT: SNP is {state}"));
             return Ok(());
         }
         self.rmp.snp_init(&self.boot)?;
@@ -377,7 +377,10 @@ impl<'a> Engine<'a> {
         let assigned: u64 = boot_pages.iter().sum();
         self.note(
             TimelineKind::Snp,
-            format!("SNP_INIT: RMP built, {} MiB assigned to firmware", assigned >> 8),
+            format!(
+                "SNP_INIT: RMP built, {} assigned to firmware",
+                size(assigned * snp_defs::PAGE_BYTES)
+            ),
         );
         if let Some(refused) = self.refused.clone() {
             self.note(TimelineKind::Snp, format!("RMPOPT is not used: {refused}"));
@@ -395,20 +398,24 @@ impl<'a> Engine<'a> {
     /// SNP shall go down: its guests first.
     fn begin_shutdown(&mut self) {
         if !self.ledger.is_up() || self.shutting_down {
-            self.note(TimelineKind::Snp, "SNP shutdown: SNP is not up".into());
+            let state = if self.shutting_down { "going down already" } else { "not up" };
+            self.note(TimelineKind::Snp, format!("SNP shutdown: SNP is {state}"));
             return;
         }
         self.shutting_down = true;
-        let running: Vec<_> = (0..self.guests.len())
+        let running: Vec<usize> = (0..self.guests.len())
             .filter(|&index| {
                 self.guests.get(index).is_some_and(|g| g.holds_pages() && g.is_running())
             })
             .collect();
         self.note(
             TimelineKind::Snp,
-            match running.len() {
+            match running.len() as u64 {
                 0 => "SNP shutdown begins".into(),
-                count => format!("SNP shutdown begins: {count} SNP guests are ended first"),
+                1 => "SNP shutdown begins: 1 SNP guest is ended first".into(),
+                guests => {
+                    format!("SNP shutdown begins: {} are ended first", things(guests, "SNP guest"))
+                }
             },
         );
         for index in running {
@@ -440,17 +447,21 @@ impl<'a> Engine<'a> {
             })
             .collect();
         self.check(laws::CLEAN_EXIT, set.is_empty(), || {
-            format!("RMPOPT_BASE is not 0 on {} cores after SNP shutdown", set.len())
+            let cores = things(set.len() as u64, "core");
+            format!("RMPOPT_BASE is not 0 on {cores} after SNP shutdown")
         });
+        let cleared = set.is_empty();
         if let Err(error) = self.rmp.snp_shutdown(&self.boot) {
             self.breach(laws::CLEAN_EXIT, || error.to_string());
         }
         self.shutting_down = false;
         self.going_down = false;
-        self.note(
-            TimelineKind::Snp,
-            "SNP shut down: the driver has stopped, RMPOPT_BASE is 0 on every core".into(),
-        );
+        let what = match (self.uses_rmpopt(), cleared) {
+            (false, _) => "SNP shut down",
+            (true, true) => "SNP shut down: the driver has stopped, RMPOPT_BASE is 0 on every core",
+            (true, false) => "SNP shut down: the driver has stopped",
+        };
+        self.note(TimelineKind::Snp, what.into());
     }
 
     // ---- the scenario's events ----
@@ -463,10 +474,7 @@ impl<'a> Engine<'a> {
             Action::Leak { guest, pages } => self.leak(guest, pages),
             Action::SnpInit => self.snp_init()?,
             Action::SnpShutdown => self.begin_shutdown(),
-            Action::CpuOffline { cpu } => {
-                self.leaving.push(cpu);
-                self.cpus_leave();
-            }
+            Action::CpuOffline { cpu } => self.cpu_offline(cpu),
             Action::CpuOnline { cpu } => self.cpu_online(cpu),
             Action::Request => self.operator(PolicyRequest::Optimise, "asks for a pass"),
             Action::Pause => {
@@ -487,13 +495,41 @@ impl<'a> Engine<'a> {
         self.tell(PolicyEvent::Request(request));
     }
 
+    /// Whether CPUs may not come and go: upstream forbids it from v8 on while SNP is up
+    /// (spec/rmpopt.md 4).
+    fn hotplug_disabled(&self) -> bool {
+        self.setup.policy == PolicyName::V10
+            && self.refused.is_none()
+            && (self.ledger.is_up() || self.shutting_down)
+    }
+
+    /// A CPU is told to go offline or to come online. Returns whether it can.
+    fn may_change(&mut self, cpu: u32, online: bool) -> bool {
+        let why = if self.topology.core_of(cpu).is_none() {
+            format!("there is no CPU {cpu}")
+        } else if self.cpus.is_online(cpu) == online {
+            format!("CPU {cpu} is {} already", if online { "online" } else { "offline" })
+        } else if self.hotplug_disabled() {
+            let stays = if online { "offline" } else { "online" };
+            format!("CPU {cpu} stays {stays}: v10 disables CPU hotplug while SNP is up")
+        } else {
+            return true;
+        };
+        self.note(TimelineKind::Cpu, why);
+        false
+    }
+
+    fn cpu_offline(&mut self, cpu: u32) {
+        if self.may_change(cpu, false) && !self.leaving.contains(&cpu) {
+            self.leaving.push(cpu);
+            self.cpus_leave();
+        }
+    }
+
     /// CPUs that were told to leave go, once the driver has nothing under way there.
     fn cpus_leave(&mut self) {
         for cpu in std::mem::take(&mut self.leaving) {
-            let Some(core) = self.topology.core_of(cpu) else {
-                self.note(TimelineKind::Cpu, format!("there is no CPU {cpu}"));
-                continue;
-            };
+            let Some(core) = self.topology.core_of(cpu) else { continue };
             let core = CoreId(core as u16);
             if self.driver.is_using(core) {
                 self.leaving.push(cpu);
@@ -517,11 +553,16 @@ impl<'a> Engine<'a> {
     }
 
     fn cpu_online(&mut self, cpu: u32) {
+        let leaving = self.leaving.len();
         self.leaving.retain(|&leaving| leaving != cpu);
-        let Some(core) = self.topology.core_of(cpu) else {
-            self.note(TimelineKind::Cpu, format!("there is no CPU {cpu}"));
+        if self.leaving.len() < leaving {
+            self.note(TimelineKind::Cpu, format!("CPU {cpu} was about to go offline and stays"));
             return;
-        };
+        }
+        if !self.may_change(cpu, true) {
+            return;
+        }
+        let Some(core) = self.topology.core_of(cpu) else { return };
         let core = CoreId(core as u16);
         let was_away = self.cpus.worker(core).is_none();
         self.cpus.set_online(cpu, true);
@@ -557,9 +598,14 @@ impl<'a> Engine<'a> {
         self.check(law, false, what);
     }
 
+    /// A driver is there and may use RMPOPT.
+    fn uses_rmpopt(&self) -> bool {
+        self.refused.is_none() && self.setup.policy != PolicyName::Off
+    }
+
     /// Law 3: a region has become free; it must be optimised in time.
     fn watch_liveness(&mut self, region: Region, freed: u64) {
-        if self.refused.is_none() && self.setup.policy != PolicyName::Off {
+        if self.uses_rmpopt() {
             self.queue.push(self.now + self.bound_ns, Event::LivenessDue { region, freed });
         }
     }
@@ -587,7 +633,8 @@ impl<'a> Engine<'a> {
             .count();
         let bound = laws::seconds(self.bound_ns);
         self.check(laws::LIVENESS, lacking == 0, || {
-            format!("region {region} has been free for {bound}, {lacking} cores lack it")
+            let cores = things(lacking as u64, "core");
+            format!("region {region} has been free for {bound}, it is not optimised on {cores}")
         });
     }
 
@@ -626,7 +673,10 @@ impl<'a> Engine<'a> {
         let free = self.ledger.regions.iter().filter(|book| book.optimised_on > 0).count();
         self.passes_noted = self.policy.passes();
         self.optimised_noted = free;
-        self.note(TimelineKind::Pass, format!("first pass over: {free} regions optimised"));
+        if self.uses_rmpopt() {
+            let regions = things(free as u64, "region");
+            self.note(TimelineKind::Pass, format!("first pass over: {regions} optimised"));
+        }
     }
 
     /// Passes that ended since the last look.
@@ -641,10 +691,11 @@ impl<'a> Engine<'a> {
                 .filter(|book| book.covered_by > 0 && book.optimised_on == book.covered_by)
                 .count();
             if all > self.optimised_noted {
-                let more = all - self.optimised_noted;
+                let more = things((all - self.optimised_noted) as u64, "more region");
+                let all = count(all as u64);
                 self.note(
                     TimelineKind::Pass,
-                    format!("pass {passes} over: {more} more regions optimised on every core, {all} in all"),
+                    format!("pass {passes} over: {more} optimised on every core, {all} in all"),
                 );
             }
             self.optimised_noted = all;
@@ -725,7 +776,7 @@ fn last_of(setup: &Setup) -> Nanos {
     let guests = scenario.guests.iter().map(|guest| guest.until.unwrap_or(guest.at));
     let events = scenario.events.iter().map(|event| event.at);
     let traced = scenario.trace.iter().flat_map(|trace| &trace.guests);
-    let traced = traced.map(|guest| guest.end.unwrap_or(guest.start));
+    let traced = traced.map(|guest| guest.end.unwrap_or(guest.start).saturating_add(TRACE_START));
     guests.chain(events).chain(traced).max().unwrap_or(0).max(SNP_INIT_AT)
 }
 

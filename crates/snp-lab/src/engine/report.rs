@@ -5,10 +5,11 @@ use snp_defs::Region;
 
 use super::{Engine, mark_of};
 use crate::report::{
-    DriverReport, Fact, HostReport, MapReport, NeverReport, RunReport, TimelineEntry, TimelineKind,
-    WindowReport,
+    DriverReport, Fact, HostReport, MapReport, NeverReport, RegionMark, RunReport, TimelineEntry,
+    TimelineKind, WindowReport,
 };
 use crate::scenario::{Nanos, PolicyName, SECOND};
+use crate::words::count;
 
 /// Map and table at one moment.
 #[derive(Debug)]
@@ -20,10 +21,26 @@ pub(super) struct Snapshot {
 impl Engine<'_> {
     /// Map and table as they are now.
     pub(super) fn take_snapshot(&self) -> Snapshot {
-        Snapshot {
-            map: MapReport::new(0, self.ledger.regions.iter().map(mark_of)),
-            table: self.table(),
+        Snapshot { map: MapReport::new(0, self.marks()), table: self.table() }
+    }
+
+    /// What each region is. Before the first SNP_INIT there are neither windows nor assigned pages:
+    /// then, what firmware will take and what nobody has optimised yet.
+    fn marks(&self) -> Vec<RegionMark> {
+        let mut marks: Vec<_> = self.ledger.regions.iter().map(mark_of).collect();
+        if self.windows.iter().flatten().next().is_none() {
+            for mark in &mut marks {
+                if *mark == RegionMark::Outside {
+                    *mark = RegionMark::NotYet;
+                }
+            }
+            for never in &self.boot.never_optimized {
+                if let Some(mark) = marks.get_mut(never.region.index()) {
+                    *mark = RegionMark::Firmware;
+                }
+            }
         }
+        marks
     }
 
     /// Upstream's debugfs text: the rows of the window (of all windows, where there are several).
@@ -59,7 +76,7 @@ impl Engine<'_> {
         assumed.extend(self.boot.assumed.iter().cloned());
         let snapshot = self.snapshot.take().unwrap_or_else(|| self.take_snapshot());
         if self.untold > 0 {
-            let text = format!("{} more entries are not shown", self.untold);
+            let text = format!("and {} more that are left out", count(self.untold));
             let t_s = self.now as f64 / SECOND as f64;
             self.timeline.push(TimelineEntry { t_s, kind: TimelineKind::Host, text });
         }
@@ -150,7 +167,7 @@ impl Engine<'_> {
                     config.followers_at_once.to_string(),
                 ));
                 facts.push(Fact::new("audit", time(config.audit_ns)));
-                facts.push(Fact::new("drains of marks", self.meter.counts.drains.to_string()));
+                facts.push(Fact::new("drains of marks", count(self.meter.counts.drains)));
             }
             PolicyName::V10 => {
                 facts
