@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use snp_host::{CpuShape, Found, HostFiles, Kind, MemoryMap, Rmp, SratRange};
 use snp_lab::memory::{MapEntry, MemoryError, NodeMemory, NodeRange, PhysicalMemory, RangeKind};
-use snp_lab::scenario::{HostSpec, MemorySpec, RmpKind, Scenario, TopologySpec, limits};
+use snp_lab::scenario::{Action, HostSpec, MemorySpec, RmpKind, Scenario, TopologySpec, limits};
 use snp_lab::topology::{NodeCpus, Topology, TopologyError, TopologyLists, TopologyNumbers};
 
 use crate::exit::Failure;
 use crate::output;
-use crate::units::{exact_size, size};
+use crate::units::{exact_duration, exact_size, size};
 
 /// Puts the host of these files in place of the scenario's; what they do not state stays, and is
 /// named as coming from `filler`.
@@ -325,6 +325,21 @@ fn topology_failure(file: &Path, error: &TopologyError) -> Failure {
     }
 }
 
+/// The CPU that this action takes away or brings back.
+const fn cpu_of(action: Action) -> Option<u32> {
+    match action {
+        Action::CpuOffline { cpu } | Action::CpuOnline { cpu } => Some(cpu),
+        _ => None,
+    }
+}
+
+fn has_cpu(topology: &TopologySpec, cpu: u32) -> bool {
+    match topology {
+        TopologySpec::Regular(n) => cpu < n.sockets * n.cores_per_socket * n.threads,
+        TopologySpec::Listed(lists) => lists.nodes.iter().any(|node| node.cpus.contains(&cpu)),
+    }
+}
+
 /// A scenario's guests and events were checked against its own host; this one may be smaller.
 fn fits(scenario: &Scenario) -> Result<(), Failure> {
     let nodes: BTreeSet<u32> = match &scenario.host.topology {
@@ -337,6 +352,18 @@ fn fits(scenario: &Scenario) -> Result<(), Failure> {
                 "scenario {}: guest \"{}\" is bound to node {node}, which the host given by --host \
                  does not have",
                 scenario.name, guest.name
+            )));
+        }
+    }
+    for event in &scenario.events {
+        if let Some(cpu) = cpu_of(event.action)
+            && !has_cpu(&scenario.host.topology, cpu)
+        {
+            return Err(Failure::BadInput(format!(
+                "scenario {}: the event at {} names CPU {cpu}, which the host given by --host does \
+                 not have",
+                scenario.name,
+                exact_duration(event.at)
             )));
         }
     }

@@ -1,5 +1,6 @@
 //! The two streams: results on standard output, all else on standard error.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write as _};
 
 use anstyle::{AnsiColor, Style};
@@ -23,12 +24,21 @@ pub(crate) fn result(text: &str) -> Result<(), Failure> {
 
 /// Says why the command failed.
 pub(crate) fn error(failure: &Failure) {
-    to_stderr(&format!("{ERROR}error:{ERROR:#} {failure}\n"));
+    to_stderr(&format!("{ERROR}error:{ERROR:#} {}\n", harmless(&failure.to_string())));
 }
 
 /// Says something the user should know.
 pub(crate) fn note(text: &str) {
-    to_stderr(&format!("{NOTE}note:{NOTE:#} {text}\n"));
+    to_stderr(&format!("{NOTE}note:{NOTE:#} {}\n", harmless(text)));
+}
+
+/// Text that comes from files and names, for a terminal: what would steer it is shown instead.
+pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let show = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
+    Cow::Owned(text.chars().map(show).collect())
 }
 
 /// Whether someone is watching standard error.
@@ -59,6 +69,12 @@ fn to_stderr(text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_steers_the_terminal() {
+        assert_eq!(harmless("pod-1: 5 µs"), "pod-1: 5 µs");
+        assert_eq!(harmless("\u{1b}[31mred\u{7}\u{9b}1m"), "\\u{1b}[31mred\\u{7}\\u{9b}1m");
+    }
 
     #[test]
     fn the_first_locale_variable_that_is_set_decides() {

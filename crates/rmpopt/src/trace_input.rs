@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use snp_host::trace::openb::{Pod, PodList};
-use snp_lab::scenario::{Nanos, SECOND, SnpBy, TraceGuest, TraceSpec};
+use snp_lab::scenario::{Nanos, SECOND, SnpBy, TRACE_START, TraceGuest, TraceSpec, limits};
 
 use crate::exit::Failure;
 use crate::output;
@@ -23,13 +23,31 @@ pub(crate) fn read(
     if snp_share.is_none() {
         assumed.push(format!("share of SNP guests in the trace: {DEFAULT_SHARE} (--snp-share)"));
     }
+    within_time(path, &list)?;
     Ok(spec(&list, snp_share.unwrap_or(DEFAULT_SHARE), snp_by.unwrap_or_default()))
 }
 
-/// When the last guest of the trace ends, in the run's time; at least a second.
+/// Refuses a trace that lasts longer than anything that is simulated.
+fn within_time(path: &Path, list: &PodList) -> Result<(), Failure> {
+    let most = (limits::TIME_MAX - TRACE_START) / SECOND;
+    let run = || list.pods.iter().filter(|pod| pod.scheduled.is_some());
+    let first = run().filter_map(|pod| pod.scheduled).min().unwrap_or(0);
+    match run().find(|pod| pod.deletion.saturating_sub(first) > most) {
+        None => Ok(()),
+        Some(pod) => Err(Failure::Unsupported(format!(
+            "{}:{}:deletion_time: `{}`, supported are at most {most} s after the first start at \
+             {first}",
+            path.display(),
+            pod.line,
+            pod.deletion
+        ))),
+    }
+}
+
+/// When the last guest of the trace ends, in the run's time; at least a second after its start.
 pub(crate) fn end(trace: &TraceSpec) -> Nanos {
     let last = trace.guests.iter().filter_map(|g| g.end.or(Some(g.start))).max();
-    trace.span.max(last.unwrap_or(0)).max(SECOND)
+    TRACE_START.saturating_add(trace.span.max(last.unwrap_or(0)).max(SECOND))
 }
 
 fn spec(list: &PodList, snp_share: f64, snp_by: SnpBy) -> TraceSpec {
@@ -87,12 +105,25 @@ mod tests {
         assert_eq!((trace.guests[0].start, trace.guests[0].end), (0, Some(200 * SECOND)));
         assert_eq!((trace.guests[1].end, trace.guests[1].right_censored), (None, true));
         assert_eq!(trace.guests[2].memory, 2 << 30);
-        assert_eq!(end(&trace), 400 * SECOND);
+        assert_eq!(end(&trace), TRACE_START + 400 * SECOND);
+    }
+
+    #[test]
+    fn a_trace_of_ages_is_refused_by_line() {
+        let read = |end: u64| {
+            let rows = format!("a,1000,1024,Running,0,100,5\nb,1000,1024,Running,0,{end},9\n");
+            let list = PodList::parse("t.csv", &format!("{HEAD}{rows}")).unwrap();
+            within_time(Path::new("t.csv"), &list).map_err(|e| e.to_string())
+        };
+        assert_eq!(read(315_619_200), Ok(()));
+        let message = read(u64::MAX).unwrap_err();
+        assert!(message.starts_with("t.csv:3:deletion_time: `18446744073709551615`"), "{message}");
+        assert!(read(315_619_204).is_err());
     }
 
     #[test]
     fn an_empty_trace_runs_for_a_second() {
         let list = PodList::parse("t.csv", HEAD).unwrap();
-        assert_eq!(end(&spec(&list, 0.3, SnpBy::Vm)), SECOND);
+        assert_eq!(end(&spec(&list, 0.3, SnpBy::Vm)), TRACE_START + SECOND);
     }
 }

@@ -342,15 +342,8 @@ impl Check<'_> {
             ActionName::Share | ActionName::Private => {
                 keys.only(&["guest", "memory"])?;
                 let memory = keys.need("memory", event.memory.as_ref())?;
-                for guest in self.guests_of(&keys, guests, at)? {
+                for guest in self.snp_guests_of(&keys, guests, at)? {
                     let spec = &guests.specs[guest];
-                    if spec.kind != GuestKind::Snp {
-                        let message = format!(
-                            "\"{}\" is an ordinary guest, expected an SNP guest",
-                            spec.name
-                        );
-                        return self.fail(keys.guest_span(), message);
-                    }
                     let memory = self.size(memory, PAGE..=spec.touched.max(PAGE), PAGE)?;
                     push(match keys.name {
                         ActionName::Share => Action::Share { guest, memory },
@@ -361,7 +354,7 @@ impl Check<'_> {
             ActionName::Leak => {
                 keys.only(&["guest", "pages"])?;
                 let pages = keys.need("pages", event.pages.as_ref())?;
-                for guest in self.guests_of(&keys, guests, at)? {
+                for guest in self.snp_guests_of(&keys, guests, at)? {
                     let most = (guests.specs[guest].memory / PAGE).min(u64::from(u32::MAX));
                     let pages = u64::from(self.whole(pages, 1..=most as u32)?);
                     push(Action::Leak { guest, pages });
@@ -408,6 +401,25 @@ impl Check<'_> {
             }
         }
         Ok(range.clone())
+    }
+
+    /// The same, all of which must be SNP guests.
+    fn snp_guests_of(
+        &self,
+        keys: &Keys<'_, '_>,
+        guests: &Guests,
+        at: Nanos,
+    ) -> Checked<Range<usize>> {
+        let range = self.guests_of(keys, guests, at)?;
+        let named = guests.specs.get(range.clone()).unwrap_or_default();
+        match named.iter().find(|spec| spec.kind != GuestKind::Snp) {
+            None => Ok(range),
+            Some(spec) => {
+                let message =
+                    format!("\"{}\" is an ordinary guest, expected an SNP guest", spec.name);
+                self.fail(keys.guest_span(), message)
+            }
+        }
     }
 
     fn policy(&self, raw: &RawPolicy) -> Checked<PolicySpec> {
@@ -533,8 +545,8 @@ node = 3
 touched = 0.5
 convert_rate = "2GiB/s"
 [[guest]]
-kind = "ordinary"
-memory = "4GiB"
+kind = "snp"
+memory = "2GiB"
 at = "0s"
 count = 2
 [[event]]
@@ -550,7 +562,7 @@ memory = "16MiB"
 [[event]]
 at = "40s"
 action = "leak"
-guest = "ordinary-2"
+guest = "snp-2"
 pages = 3
 [[event]]
 at = "1m"
@@ -574,7 +586,7 @@ tick = "250ms"
         assert_eq!((a.kind, a.vcpus, a.node), (GuestKind::Snp, 2, Some(3)));
         assert_eq!((a.touched, a.convert_rate), (512 << 20, Some(2 << 30)));
         let names: Vec<&str> = scenario.guests.iter().map(|g| g.name.as_str()).collect();
-        assert_eq!(names, ["a", "ordinary-2-1", "ordinary-2-2"]);
+        assert_eq!(names, ["a", "snp-2-1", "snp-2-2"]);
         assert_eq!(scenario.guests[1].vcpus, 1);
         let actions: Vec<Action> = scenario.events.iter().map(|e| e.action).collect();
         assert_eq!(
@@ -739,6 +751,15 @@ tick = "250ms"
             event("at = \"20s\"\naction = \"share\"\nguest = \"a\""),
             "t.toml:12:10: event[1].action: action \"share\" needs \"memory\""
         );
+        let ordinary =
+            "[[guest]]\nname = \"o\"\nkind = \"ordinary\"\nmemory = \"1GiB\"\nat = \"1s\"\n";
+        for action in ["leak\"\npages = 1", "share\"\nmemory = \"4KiB\""] {
+            let keys = format!("[[event]]\nat = \"2s\"\nguest = \"o\"\naction = \"{action}\n");
+            assert_eq!(
+                fails_after_head(&format!("{ordinary}{keys}")),
+                "t.toml:11:9: event[1].guest: \"o\" is an ordinary guest, expected an SNP guest"
+            );
+        }
         assert_eq!(
             event("at = \"20s\"\naction = \"pause\"\ncpu = 3"),
             "t.toml:13:7: event[1].cpu: does not belong to action \"pause\", which takes no further key"

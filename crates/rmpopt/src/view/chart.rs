@@ -113,9 +113,11 @@ pub(super) fn cpus(page: &mut Page, report: &RunReport) {
     let micros = |us: f64| micros(us, page.unicode);
     let most_stolen = micros(worst(stolen));
     let most_often = count(report.cpus.interruptions.iter().copied().max().unwrap_or(0));
-    for (name, values, most) in
-        [("time taken", stolen.as_slice(), most_stolen), ("interrupts", &interruptions, most_often)]
-    {
+    let rows = [
+        ("time taken", stolen.as_slice(), most_stolen, ""),
+        ("interrupted", &interruptions, most_often, " times"),
+    ];
+    for (name, values, most, unit) in rows {
         if values.is_empty() {
             continue;
         }
@@ -130,7 +132,8 @@ pub(super) fn cpus(page: &mut Page, report: &RunReport) {
         let label = format!("{name:>w$}  ", w = MARGIN - 2);
         let cells = paint(FAIR, cells.trim_end());
         page.line(&format!("{label}{cells}"));
-        page.line(&paint(FAINT, &format!("{}full height: {most}", " ".repeat(MARGIN))));
+        let height = format!("{}full height: {most}{unit}", " ".repeat(MARGIN));
+        page.line(&paint(FAINT, &height));
     }
     let each = if per_column == 1 {
         "one CPU to a column".to_owned()

@@ -26,7 +26,11 @@ pub(super) fn map(page: &mut Page, report: &RunReport) {
     if marks.is_empty() {
         return;
     }
-    page.title("Regions", "of 1 GiB, 64 to a line, when SNP was last up");
+    let when = match report.optimized.at_end {
+        Some(_) => "when SNP was last up",
+        None => "before SNP is up",
+    };
+    page.title("Regions", &format!("of 1 GiB, 64 to a line, {when}"));
     let rows: Vec<&[RegionMark]> = marks.chunks(CELLS).collect();
     let mut repeated = 0;
     for (n, row) in rows.iter().enumerate() {

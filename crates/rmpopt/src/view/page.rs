@@ -2,6 +2,8 @@
 
 use anstyle::{AnsiColor, Style};
 
+use crate::output::harmless;
+
 /// Columns of the report.
 pub(super) const WIDTH: usize = 80;
 
@@ -76,7 +78,7 @@ impl Page {
     /// which is `indent` columns wide.
     pub(super) fn wrapped(&mut self, label: &str, indent: usize, text: &str) {
         let mut lead = label.to_owned();
-        for line in wrap(text, WIDTH.saturating_sub(indent)) {
+        for line in wrap(&harmless(text), WIDTH.saturating_sub(indent)) {
             self.line(&format!("{lead}{line}"));
             lead = " ".repeat(indent);
         }

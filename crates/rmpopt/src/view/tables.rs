@@ -53,7 +53,8 @@ pub(super) fn driver(page: &mut Page, report: &RunReport) {
             seconds(max),
             count(back.never)
         ),
-        _ => format!("no region came back; never: {}", count(back.never)),
+        _ if back.never == 0 => "no region had to be".to_owned(),
+        _ => format!("none came back; never: {}", count(back.never)),
     };
     wide(page, "re-optimised after", &text);
 }
