@@ -134,12 +134,12 @@ impl Hardware {
 
 /// A verify that is under way.
 #[derive(Clone, Copy)]
-struct Asked {
-    core: CoreId,
-    region: Region,
-    ticket: Ticket,
+pub(crate) struct Asked {
+    pub(crate) core: CoreId,
+    pub(crate) region: Region,
+    pub(crate) ticket: Ticket,
     /// It has run; the answer is on its way.
-    verdict: Option<Verdict>,
+    pub(crate) verdict: Option<Verdict>,
 }
 
 pub(crate) type Plane = Tracked<Buffers<Vec<RegionCell>, Vec<CoreCell>, Vec<u64>>>;
@@ -154,10 +154,10 @@ pub(crate) struct Machine<P> {
     marked: BTreeSet<u32>,
     drain_at: Option<Time>,
     timer: Option<Time>,
-    bases: Vec<(CoreId, RmpoptBase)>,
-    verifies: Vec<Asked>,
+    pub(crate) bases: Vec<(CoreId, RmpoptBase)>,
+    pub(crate) verifies: Vec<Asked>,
     broadcast: Option<(CoreId, Region, Ticket)>,
-    offers: BTreeMap<u16, (Run, Time)>,
+    pub(crate) offers: BTreeMap<u16, (Run, Time)>,
     quiescing: bool,
     /// The policy has stopped, or was never started.
     pub(crate) stopped: bool,
@@ -227,20 +227,20 @@ impl<P: Policy> Machine<P> {
         self.pump();
     }
 
-    fn pump(&mut self) {
+    pub(crate) fn pump(&mut self) {
         for _ in 0..TOO_MANY {
             let Some(action) = self.policy.poll(self.now) else { return };
-            self.carry_out(action);
+            self.carry_out(&action);
         }
         panic!("poll() does not come to an end");
     }
 
-    fn carry_out(&mut self, action: Action) {
+    fn carry_out(&mut self, action: &Action) {
         let now = self.now;
         let allowed =
             matches!(action, Action::WriteBase { base: RmpoptBase::OFF, .. } | Action::Stopped);
         assert!(!self.stopped || allowed, "{action:?} after the stop");
-        match action {
+        match *action {
             Action::WriteBase { core, base } => {
                 let verb = if base == RmpoptBase::OFF { "clear" } else { "base" };
                 self.log.push(format!("{verb} {core}"));
@@ -256,7 +256,7 @@ impl<P: Policy> Machine<P> {
                 self.assert_fresh(ticket);
                 self.verifies.push(Asked { core, region, ticket, verdict: None });
             }
-            Action::Offer { batch, by } => self.offered(batch, by),
+            Action::Offer { ref batch, by } => self.offered(batch, by),
             Action::Broadcast { leader, region, ticket } => {
                 self.log.push(format!("broadcast -{leader}:{region}"));
                 self.assert_fresh(ticket);
@@ -287,7 +287,7 @@ impl<P: Policy> Machine<P> {
         }
     }
 
-    fn offered(&mut self, batch: Batch, by: Time) {
+    fn offered(&mut self, batch: &Batch, by: Time) {
         let (core, function) = (batch.core, batch.function);
         let verb = if function == RmpoptFunction::Report { "audit" } else { "offer" };
         let regions: Vec<_> = batch.regions.regions(batch.window).map(Region::get).collect();
@@ -304,7 +304,7 @@ impl<P: Policy> Machine<P> {
         self.assert_fresh(batch.ticket);
         assert_eq!(by == Time::NEVER, function == RmpoptFunction::Report);
         let budget = self.policy.budget().unwrap();
-        self.offers.insert(core.0, (Run::new(batch, budget), by));
+        self.offers.insert(core.0, (Run::new(*batch, budget), by));
     }
 
     fn assert_can_rmpopt(&self, core: CoreId) {
@@ -437,7 +437,7 @@ impl<P: Policy> Machine<P> {
     }
 
     /// Time passes; all that becomes due is done.
-    pub(crate) fn to(&mut self, until: Time) {
+    pub(crate) fn until(&mut self, until: Time) {
         self.settle();
         for _ in 0..TOO_MANY {
             let by = self.offers.values().map(|&(_, by)| by).min();
@@ -453,8 +453,14 @@ impl<P: Policy> Machine<P> {
         panic!("time does not pass");
     }
 
-    pub(crate) fn to_ms(&mut self, ms: u64) {
-        self.to(Time::from_ns(ms * 1_000_000));
+    pub(crate) fn until_ms(&mut self, ms: u64) {
+        self.until(Time::from_ns(ms * 1_000_000));
+    }
+
+    /// Time passes; what is under way stays so.
+    pub(crate) fn skip_to_ms(&mut self, ms: u64) {
+        self.now = Time::from_ns(ms * 1_000_000);
+        self.fire();
     }
 
     /// The drain and the timer, if their time has come.
@@ -471,10 +477,8 @@ impl<P: Policy> Machine<P> {
     // ---- pages ----
 
     fn mark(&mut self, number: u32, shared: bool) {
-        let first = match shared {
-            true => self.activity.became_shared(region(number)),
-            false => self.activity.lost(region(number)),
-        };
+        let mark = if shared { Activity::became_shared } else { Activity::lost };
+        let first = mark(&self.activity, region(number));
         self.marked.insert(number);
         if let Some(tick_ns) = self.policy.tick_ns().filter(|_| first) {
             self.drain_at.get_or_insert(self.now.after(tick_ns));
@@ -523,6 +527,13 @@ impl<P: Policy> Machine<P> {
 
     /// SNP_INIT; nothing is answered yet.
     pub(crate) fn snp_init(&mut self) {
+        self.firmware_initialises();
+        self.policy.handle(self.now, Event::SnpInitialised(&self.layout));
+        self.pump();
+    }
+
+    /// What firmware does in SNP_INIT; the policy is not told.
+    pub(crate) fn firmware_initialises(&mut self) {
         for core in &mut self.hardware.cores {
             core.table.clear();
             core.snp_en = true;
@@ -532,8 +543,6 @@ impl<P: Policy> Machine<P> {
         }
         self.stopped = false;
         self.going_down = false;
-        self.policy.handle(self.now, Event::SnpInitialised(&self.layout));
-        self.pump();
     }
 
     /// All guests end, then SNP goes down once the driver has stopped.

@@ -178,15 +178,15 @@ fn live(machine: &mut Machine<Plane>) {
     machine.falls_silent();
     let costs = WorstCase { slow_ns: 0, fast_ns: 0, entry_ns: 0, tick_ns: 0 };
     let bound_ns = machine.policy.liveness_bound(&costs).unwrap().total_ns();
-    machine.to(machine.now.after(bound_ns));
+    machine.until(machine.now.after(bound_ns));
     machine.assert_belief();
     machine.assert_optimised();
     assert!(machine.policy.first_pass_over());
     // Retries end a little later than the bound.
-    machine.to(machine.now.after(20 * SECOND));
+    machine.until(machine.now.after(20 * SECOND));
     machine.did();
     let failures = machine.policy.stats().audit_failures;
-    machine.to(machine.now.after(200 * SECOND));
+    machine.until(machine.now.after(200 * SECOND));
     for what in machine.did() {
         assert!(what.starts_with("audit"), "{what} out of silence");
     }
@@ -197,7 +197,7 @@ fn live(machine: &mut Machine<Plane>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn tracked_keeps_its_promises_whatever_happens(
@@ -234,10 +234,10 @@ proptest! {
         }
         machine.falls_silent();
         for event in [Event::GuestDecommissioned, Event::Request(Request::Optimise)] {
-            machine.to(machine.now.after(30 * SECOND));
+            machine.until(machine.now.after(30 * SECOND));
             let passes = machine.policy.passes();
             machine.tell(event);
-            machine.to(machine.now.after(30 * SECOND));
+            machine.until(machine.now.after(30 * SECOND));
             prop_assert_eq!(machine.policy.passes(), passes + 1);
         }
         for core in 0..machine.layout.cores.len() as u16 {
@@ -252,7 +252,7 @@ proptest! {
         machine.settle();
         prop_assert!(machine.stopped && !machine.snp_is_up());
         machine.did();
-        machine.to(Time::from_ns(u64::MAX / 2));
+        machine.until(Time::from_ns(u64::MAX / 2));
         prop_assert!(machine.did().is_empty());
     }
 }
