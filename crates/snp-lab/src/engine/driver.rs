@@ -28,6 +28,17 @@ struct Slot {
     begun: bool,
 }
 
+/// Where the policy is in its life, as the executor sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Life {
+    /// It has said that it has stopped, or never began.
+    Stopped,
+    /// It is at work.
+    Runs,
+    /// It has asked to quiesce.
+    Quiescing,
+}
+
 /// What the executor keeps.
 #[derive(Debug)]
 pub(super) struct Driver {
@@ -40,8 +51,7 @@ pub(super) struct Driver {
     in_flight: u32,
     /// What is under way on each core: verifies, holds, writes of its base.
     using: Vec<u32>,
-    /// The policy has asked to quiesce.
-    quiescing: bool,
+    life: Life,
     timer: u64,
     timer_armed: bool,
     drain_queued: bool,
@@ -58,8 +68,6 @@ pub(super) struct Driver {
     broadcast: Vec<(CoreId, Begun)>,
     /// Offers to swallow: a seeded fault.
     pub(super) swallow: u32,
-    /// The policy has said that it has stopped.
-    stopped: bool,
 }
 
 impl Driver {
@@ -71,7 +79,7 @@ impl Driver {
             waiting: VecDeque::new(),
             in_flight: 0,
             using: vec![0; cores],
-            quiescing: false,
+            life: Life::Stopped,
             timer: 0,
             timer_armed: false,
             drain_queued: false,
@@ -82,7 +90,6 @@ impl Driver {
             able_since: vec![0; cores],
             broadcast: Vec::new(),
             swallow: 0,
-            stopped: true,
         }
     }
 
@@ -117,7 +124,7 @@ impl Engine<'_> {
 
     fn pump(&mut self) {
         while let Some(action) = self.policy.poll(Time::from_ns(self.now)) {
-            self.execute(action);
+            self.execute(&action);
         }
         if self.ledger.is_up() && !self.meter.is_steady() && self.policy.first_pass_over() {
             self.meter.first_pass_over();
@@ -126,15 +133,15 @@ impl Engine<'_> {
         self.note_passes();
     }
 
-    fn execute(&mut self, action: Action) {
+    fn execute(&mut self, action: &Action) {
         let clears = matches!(action, Action::WriteBase { base: RmpoptBase::OFF, .. });
-        if self.driver.stopped && !clears && !matches!(action, Action::Stopped) {
+        if self.driver.life == Life::Stopped && !clears && !matches!(action, Action::Stopped) {
             self.breach(laws::CLEAN_EXIT, || format!("{action:?} after the stop"));
         }
-        match action {
+        match *action {
             Action::WriteBase { core, base } => self.queue_base(core, base),
             Action::Verify { core, region, ticket } => self.start_verify(core, region, ticket),
-            Action::Offer { batch, by } => self.offer(batch, by),
+            Action::Offer { ref batch, by } => self.offer(batch, by),
             Action::Broadcast { leader, region, ticket } => {
                 self.start_broadcast(leader, region, ticket);
             }
@@ -144,7 +151,7 @@ impl Engine<'_> {
                 self.queue.push(at.as_ns().max(self.now), Event::Timer(self.driver.timer));
             }
             Action::Quiesce => {
-                self.driver.quiescing = true;
+                self.driver.life = Life::Quiescing;
                 self.driver.timer += 1;
                 self.driver.timer_armed = false;
                 self.driver.waiting.clear();
@@ -162,8 +169,9 @@ impl Engine<'_> {
 
     /// Answers [`Action::Quiesce`] once nothing is under way.
     fn quiesced(&mut self) {
-        if self.driver.quiescing && self.driver.in_flight == 0 && self.driver.bases_queued == 0 {
-            self.driver.quiescing = false;
+        let driver = &mut self.driver;
+        if driver.life == Life::Quiescing && driver.in_flight == 0 && driver.bases_queued == 0 {
+            driver.life = Life::Runs;
             self.policy.handle(Time::from_ns(self.now), PolicyEvent::Quiesced);
             self.pump();
         }
@@ -405,7 +413,7 @@ impl Engine<'_> {
 
     // ---- batches ----
 
-    fn offer(&mut self, batch: Batch, by: Time) {
+    fn offer(&mut self, batch: &Batch, by: Time) {
         let core = batch.core;
         if self.driver.swallow > 0 && batch.function == RmpoptFunction::Verify {
             self.driver.swallow -= 1;
@@ -413,7 +421,7 @@ impl Engine<'_> {
         }
         let Some(budget) = self.policy.budget() else { return };
         self.drop_slot(core);
-        let run = Run::new(batch, budget);
+        let run = Run::new(*batch, budget);
         let slot = Slot { run, by, turn: 0, holding: false, woken: false, begun: false };
         if let Some(place) = self.driver.slots.get_mut(core.index()) {
             *place = Some(slot);
@@ -532,7 +540,7 @@ impl Engine<'_> {
 
     pub(super) fn end_hold(&mut self, core: CoreId, turn: u64) {
         let busy = self.cpus.busy(core).is_some();
-        let quiescing = self.driver.quiescing;
+        let quiescing = self.driver.life == Life::Quiescing;
         let Some(Some(slot)) = self.driver.slots.get_mut(core.index()) else { return };
         if slot.turn != turn || !slot.holding {
             return;
@@ -577,7 +585,7 @@ impl Engine<'_> {
             || driver.timer_armed
             || driver.slots.iter().any(Option::is_some);
         self.check(laws::CLEAN_EXIT, !still, || "work was left when the driver stopped".into());
-        self.driver.stopped = true;
+        self.driver.life = Life::Stopped;
         self.driver.enabled.fill(false);
         if self.going_down {
             self.finish_shutdown();
@@ -586,7 +594,7 @@ impl Engine<'_> {
 
     /// The driver is started (again): SNP is up.
     pub(super) fn driver_starts(&mut self) {
-        self.driver.stopped = false;
+        self.driver.life = Life::Runs;
         self.driver.control_free = self.now;
     }
 }

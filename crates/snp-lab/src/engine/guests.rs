@@ -167,20 +167,20 @@ const fn lies(placement: Placement) -> &'static str {
 impl Engine<'_> {
     // ---- launch ----
 
-    pub(super) fn launch(&mut self, index: usize) -> Result<(), RmpError> {
-        let Some(guest) = self.guests.get(index) else { return Ok(()) };
+    pub(super) fn launch(&mut self, index: usize) {
+        let Some(guest) = self.guests.get(index) else { return };
         let (spec, traced) = (guest.spec.clone(), guest.traced);
         if spec.kind == GuestKind::Snp && (!self.ledger.is_up() || self.shutting_down) {
             let why = if self.shutting_down { "SNP is going down" } else { "SNP is not up" };
             self.reject(index, why);
-            return Ok(());
+            return;
         }
         let request = Request { bytes: spec.memory, placement: spec.placement, node: spec.node };
         let memory = match self.allocator.allocate(request, &mut self.rng) {
             Ok(memory) => memory,
             Err(error) => {
                 self.reject(index, &error.to_string());
-                return Ok(());
+                return;
             }
         };
         let mut context = Vec::new();
@@ -189,7 +189,7 @@ impl Engine<'_> {
             let Some(free) = self.asids.pop() else {
                 self.free_memory(&memory);
                 self.reject(index, "no ASID is free");
-                return Ok(());
+                return;
             };
             asid = free;
             // The context page and a save area for each vCPU, from ordinary kernel memory.
@@ -204,7 +204,7 @@ impl Engine<'_> {
                     self.asids.push(asid);
                     self.free_memory(&memory);
                     self.reject(index, &format!("save areas: {error}"));
-                    return Ok(());
+                    return;
                 }
             }
         }
@@ -220,7 +220,7 @@ impl Engine<'_> {
                 lies(spec.placement)
             )
         });
-        let Some(guest) = self.guests.get_mut(index) else { return Ok(()) };
+        let Some(guest) = self.guests.get_mut(index) else { return };
         guest.state = State::Running;
         guest.cpus = cpus;
         guest.memory = memory;
@@ -239,7 +239,6 @@ impl Engine<'_> {
             self.next_slice(index, launched);
         }
         self.cpus_changed(index);
-        Ok(())
     }
 
     fn reject(&mut self, index: usize, why: &str) {
@@ -510,7 +509,7 @@ impl Engine<'_> {
         for job in guest.jobs.drain(..) {
             match job.way {
                 Way::Shared => {
-                    give(&mut private, &job.runs.iter().map(|r| r.0).collect::<Vec<_>>())
+                    give(&mut private, &job.runs.iter().map(|r| r.0).collect::<Vec<_>>());
                 }
                 Way::Private => {
                     for (run, _) in job.runs {

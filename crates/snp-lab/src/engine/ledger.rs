@@ -179,10 +179,10 @@ impl Ledger {
         if on {
             region.optimised_on += 1;
             self.optimised += 1;
-            if region.optimised_on >= region.covered_by {
-                if let Some(since) = region.waiting_since.take() {
-                    self.waits.push(now.saturating_sub(since));
-                }
+            if region.optimised_on >= region.covered_by
+                && let Some(since) = region.waiting_since.take()
+            {
+                self.waits.push(now.saturating_sub(since));
             }
         } else {
             region.optimised_on = region.optimised_on.saturating_sub(1);

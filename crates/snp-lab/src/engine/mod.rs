@@ -272,8 +272,8 @@ impl<'a> Engine<'a> {
             self.ledger.advance(at);
             self.now = at;
             self.strike();
-            self.happen(event)?;
-            if events % PROGRESS_EVERY == 0 {
+            self.happen(&event)?;
+            if events.is_multiple_of(PROGRESS_EVERY) {
                 progress(Progress { now: self.now, until: self.until });
             }
             events += 1;
@@ -289,12 +289,12 @@ impl<'a> Engine<'a> {
         Ok(())
     }
 
-    fn happen(&mut self, event: Event) -> Result<(), RmpError> {
-        match event {
+    fn happen(&mut self, event: &Event) -> Result<(), RmpError> {
+        match *event {
             Event::SnpInit => self.snp_init()?,
             Event::Scenario(index) => self.scenario_event(index)?,
             Event::Launch(index) => {
-                self.launch(index)?;
+                self.launch(index);
                 // A guest of no duration ends when it has been launched.
                 let spec = self.guests.get(index).map(|guest| &guest.spec);
                 if spec.is_some_and(|spec| spec.until.is_some_and(|end| end <= spec.at)) {

@@ -38,7 +38,7 @@ struct Block {
 /// RMP entries, summed up by block.
 #[derive(Debug)]
 struct Blocks {
-    blocks: Vec<Block>,
+    states: Vec<Block>,
     /// Masks of blocks that are neither empty nor full.
     partial: HashMap<usize, PageMask>,
     /// Assigned pages in each region.
@@ -61,7 +61,7 @@ impl Extents {
         let blocks = regions as usize * LARGE_PAGES_PER_REGION as usize;
         Self {
             rmp: Blocks {
-                blocks: vec![Block::default(); blocks],
+                states: vec![Block::default(); blocks],
                 partial: HashMap::new(),
                 by_region: vec![0; regions as usize],
                 coverage,
@@ -85,7 +85,7 @@ fn mask_of(from: u64, to: u64) -> PageMask {
 
 impl Blocks {
     fn mask(&self, index: usize) -> PageMask {
-        match self.blocks.get(index).map_or(0, |block| block.assigned) {
+        match self.states.get(index).map_or(0, |block| block.assigned) {
             0 => [0; 8],
             FULL => [u64::MAX; 8],
             _ => self.partial.get(&index).copied().unwrap_or([0; 8]),
@@ -93,7 +93,7 @@ impl Blocks {
     }
 
     fn store(&mut self, index: usize, mask: PageMask, large: bool) {
-        let Some(block) = self.blocks.get_mut(index) else { return };
+        let Some(block) = self.states.get_mut(index) else { return };
         let assigned = mask.iter().map(|word| word.count_ones()).sum::<u32>();
         let region = index / LARGE_PAGES_PER_REGION as usize;
         if let Some(count) = self.by_region.get_mut(region) {
@@ -116,7 +116,7 @@ impl Blocks {
         size: PageSize,
         assign: bool,
     ) -> RmpStatus {
-        let Some(block) = self.blocks.get(index).copied() else { return RmpStatus::FAIL_INPUT };
+        let Some(block) = self.states.get(index).copied() else { return RmpStatus::FAIL_INPUT };
         if block.immutable {
             return RmpStatus::FAIL_PERMISSION;
         }
@@ -171,7 +171,7 @@ impl RegionScan for Blocks {
             return clean;
         }
         let first = region.index() * LARGE_PAGES_PER_REGION as usize;
-        let blocks = self.blocks.iter().skip(first).take(heads as usize);
+        let blocks = self.states.iter().skip(first).take(heads as usize);
         match blocks.enumerate().find(|(_, block)| block.assigned > 0) {
             Some((index, _)) => Scan { assigned: true, lines: index as u32 + 1 },
             None => clean,
@@ -200,7 +200,7 @@ impl HostRmp for Extents {
         // Only now: two of boot's ranges may share a block.
         for range in &boot.assigned {
             for (index, ..) in by_block(range.extent()) {
-                if let Some(block) = self.rmp.blocks.get_mut(index) {
+                if let Some(block) = self.rmp.states.get_mut(index) {
                     block.immutable = true;
                 }
             }
@@ -213,7 +213,7 @@ impl HostRmp for Extents {
         for core in 0..self.unit.cores() {
             self.unit.set_snp_en(CoreId(core), false);
         }
-        self.rmp.blocks.fill(Block::default());
+        self.rmp.states.fill(Block::default());
         self.rmp.partial.clear();
         self.rmp.by_region.fill(0);
         Ok(())
