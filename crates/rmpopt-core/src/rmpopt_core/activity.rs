@@ -75,8 +75,8 @@ impl<W: Borrow<[AtomicU64]>> Activity<W> {
     pub fn drain(&self, mut each: impl FnMut(Drained)) {
         // Cleared first: a mark that comes while we read arms the next tick.
         self.pending.store(false, Ordering::SeqCst);
-        for (word, (shared, lost)) in (0..).zip(self.shared.borrow().iter().zip(self.lost.borrow()))
-        {
+        let words = self.shared.borrow().iter().zip(self.lost.borrow());
+        for (word, (shared, lost)) in (0..u32::MAX).zip(words) {
             let take = |bits: &AtomicU64| match bits.load(Ordering::SeqCst) {
                 0 => 0,
                 _ => bits.swap(0, Ordering::SeqCst),

@@ -31,7 +31,8 @@ pub(crate) fn assign(words: &mut [u64], index: u32, on: bool) -> bool {
 /// Index of the first set bit at or after `from`.
 pub(crate) fn next_set(words: &[u64], from: u32) -> Option<u32> {
     let mut keep = u64::MAX << (from % 64);
-    for (word, index) in words.iter().zip(0u32..).skip((from / 64) as usize) {
+    // A range without an end would panic where it ends.
+    for (index, word) in (0..u32::MAX).zip(words).skip((from / 64) as usize) {
         let rest = word & keep;
         if rest != 0 {
             return Some(index.wrapping_mul(64).wrapping_add(rest.trailing_zeros()));
@@ -61,7 +62,7 @@ impl WindowMask {
     pub fn of(words: &[u64], window: Window) -> Self {
         let (first, shift) = ((window.base.get() / 64) as usize, window.base.get() % 64);
         let mut mask = Self::EMPTY;
-        for (out, index) in mask.0.iter_mut().zip(first..) {
+        for (index, out) in (first..usize::MAX).zip(&mut mask.0) {
             let low = words.get(index).copied().unwrap_or(0);
             *out = low >> shift;
             if shift != 0 {

@@ -42,6 +42,11 @@ pub const SNP_LEAF: u32 = 0x8000_001F;
 ///
 /// It does not prove that SNP is on or that a core's enable bit is set: those are read back on the
 /// core itself before each use (law 4).
+///
+/// Nobody can make one up:
+/// ```compile_fail
+/// let proof = rmpopt_core::Capable(());
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Capable(());
 

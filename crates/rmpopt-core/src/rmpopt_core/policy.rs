@@ -7,13 +7,20 @@
 //! What an executor promises:
 //! * It runs RMPOPT on a core only if it has read back SNP_EN and the enable bit on that core since
 //!   the last SNP_INIT (law 4); what it read goes into [`Event::BaseWritten`].
-//! * Each [`Action::Verify`] and [`Action::Broadcast`] is answered once; each [`Action::Offer`] by
+//! * Each [`Action::WriteBase`] is answered once, with `None` if the core is not online; each
+//!   [`Action::Verify`] and [`Action::Broadcast`] is answered once; each [`Action::Offer`] by
 //!   [`Event::Batch`] once per hold until the batch is finished or replaced: a core has one offer at
 //!   most, a newer one replaces an older one of which nothing more is then reported. A policy may
 //!   lose interest in an offer that may only ride ([`Time::NEVER`]): its reports are then ignored.
+//! * [`Event::CoreOffline`] comes after the answers of what ran there; the core's offer is cancelled.
+//!   [`Event::CoreOnline`] comes only for cores that the operator has not masked.
 //! * After [`Action::Quiesce`] it cancels timers and offers, waits for what is running, reports it,
 //!   and answers [`Event::Quiesced`].
-//! * Firmware may clear SNP_EN only after [`Action::Stopped`].
+//! * Firmware may clear SNP_EN only after [`Action::Stopped`]. If that came before the firmware asked
+//!   (an unload, a fault), [`Event::SnpGoingDown`] still has to be told: bases are cleared then. A
+//!   core that returns later with a base left over is cleared when it does; nothing else is done
+//!   after the stop.
+//! * All pages' marks from before an SNP_INIT are drained before [`Event::SnpInitialised`].
 
 use crate::rmpopt_core::{Batch, BatchReport, Budget, CoreId, Drained, Host, Time};
 use crate::snp_defs::{Region, RmpoptBase, Window};
@@ -116,7 +123,7 @@ pub enum Event<'a> {
         /// SYSCFG\[24\] as read there.
         snp_en: bool,
     },
-    /// A core is going offline; nothing runs there any more.
+    /// A core has gone offline, or is about to; nothing runs there any more.
     CoreOffline(CoreId),
     /// The operator asks.
     Request(Request),

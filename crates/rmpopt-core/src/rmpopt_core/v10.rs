@@ -119,7 +119,8 @@ impl V10 {
             put(&mut self.participates, core, host.participates(core));
         }
         self.window = window::lowest(host);
-        self.end = host.spanned_regions().min(self.window.end());
+        let window_end = self.window.base.get().saturating_add(Window::REGIONS);
+        self.end = host.spanned_regions().min(window_end);
         self.phase = Phase::Programming { next: 0 };
         self.queued = Some(now);
         self.stopping = None;

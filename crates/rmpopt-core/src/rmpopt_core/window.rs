@@ -81,7 +81,7 @@ fn best(host: &dyn Host, own: Own) -> Window {
     let mut covered = (0..Window::REGIONS).map(weigh).fold((0, 0), plus);
     let mut best = (covered, 0);
     // The first region past a window, and the first in it: both leave and come one by one.
-    for (come, gone) in (Window::REGIONS..spanned).zip(0u32..) {
+    for (come, gone) in (Window::REGIONS..spanned).zip(0..spanned) {
         covered = minus(plus(covered, weigh(come)), weigh(gone));
         if covered > best.0 {
             best = (covered, gone.wrapping_add(1));

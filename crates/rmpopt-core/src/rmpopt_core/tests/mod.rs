@@ -9,8 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicU64;
 
 use crate::rmpopt_core::{
-    words_for, words_needed, Action, Activity, Batch, Buffers, Config, CoreCell, CoreId, Event,
-    Facts, Host, Policy, RegionCell, Request, Run, Step, Ticket, Time, Tracked, Verdict, V10,
+    words_for, words_needed, Action, Activity, Batch, BatchReport, Buffers, Config, CoreCell,
+    CoreId, Event, Facts, Host, Policy, RegionCell, Request, Run, Step, Ticket, Time, Tracked,
+    Verdict, V10,
 };
 use crate::snp_defs::{Region, RmpoptBase, RmpoptFunction};
 
@@ -158,6 +159,8 @@ pub(crate) struct Machine<P> {
     pub(crate) verifies: Vec<Asked>,
     broadcast: Option<(CoreId, Region, Ticket)>,
     pub(crate) offers: BTreeMap<u16, (Run, Time)>,
+    /// Of holds that have ended, by core.
+    reports: BTreeMap<u16, BatchReport>,
     quiescing: bool,
     /// The policy has stopped, or was never started.
     pub(crate) stopped: bool,
@@ -210,6 +213,7 @@ impl<P: Policy> Machine<P> {
             verifies: Vec::new(),
             broadcast: None,
             offers: BTreeMap::new(),
+            reports: BTreeMap::new(),
             quiescing: false,
             stopped: true,
             going_down: false,
@@ -278,6 +282,7 @@ impl<P: Policy> Machine<P> {
             Action::Stopped => {
                 self.log.push("stopped".into());
                 assert!(self.bases.is_empty() && self.verifies.is_empty());
+                assert!(self.reports.is_empty());
                 assert!(self.offers.is_empty() && self.timer.is_none() && !self.quiescing);
                 self.stopped = true;
                 if self.going_down {
@@ -304,6 +309,8 @@ impl<P: Policy> Machine<P> {
         self.assert_fresh(batch.ticket);
         assert_eq!(by == Time::NEVER, function == RmpoptFunction::Report);
         let budget = self.policy.budget().unwrap();
+        // Of what it replaces nothing more is reported.
+        self.reports.remove(&core.0);
         self.offers.insert(core.0, (Run::new(*batch, budget), by));
     }
 
@@ -317,8 +324,8 @@ impl<P: Policy> Machine<P> {
     }
 
     fn check_quiesced(&mut self) {
-        let busy = !self.bases.is_empty() || !self.verifies.is_empty() || self.broadcast.is_some();
-        if self.quiescing && !busy {
+        let idle = self.bases.is_empty() && self.verifies.is_empty() && self.reports.is_empty();
+        if self.quiescing && idle && self.broadcast.is_none() {
             self.quiescing = false;
             // From within `carry_out`, the pump goes on.
             self.policy.handle(self.now, Event::Quiesced);
@@ -392,8 +399,11 @@ impl<P: Policy> Machine<P> {
         self.pump();
     }
 
-    /// A hold of at most `most` RMPOPTs on a core that has an offer.
-    pub(crate) fn hold(&mut self, core: u16, most: usize) {
+    /// A hold of at most `most` RMPOPTs on a core that has an offer; its report is on its way.
+    pub(crate) fn run_hold(&mut self, core: u16, most: usize) {
+        if self.reports.contains_key(&core) {
+            return;
+        }
         let Some((run, _)) = self.offers.get_mut(&core) else { return };
         let (ticket, function) = (run.batch().ticket, run.batch().function);
         let mut at = self.now;
@@ -410,11 +420,23 @@ impl<P: Policy> Machine<P> {
                 break;
             }
         }
-        let report = *run.report();
+        self.reports.insert(core, *run.report());
+    }
+
+    /// The report of the hold that ended on a core arrives.
+    pub(crate) fn report(&mut self, core: u16) {
+        let Some(report) = self.reports.remove(&core) else { return };
         if report.finished {
             self.offers.remove(&core);
         }
-        self.tell(Event::Batch(&report));
+        self.policy.handle(self.now, Event::Batch(&report));
+        self.check_quiesced();
+        self.pump();
+    }
+
+    pub(crate) fn hold(&mut self, core: u16, most: usize) {
+        self.run_hold(core, most);
+        self.report(core);
     }
 
     /// Answers whatever is under way and lets cores work whose time has come, until all is quiet.
@@ -425,6 +447,8 @@ impl<P: Policy> Machine<P> {
                 self.base(0);
             } else if !self.verifies.is_empty() {
                 self.answer_verify(0);
+            } else if let Some((&core, _)) = self.reports.first_key_value() {
+                self.report(core);
             } else if self.broadcast.is_some() {
                 self.end_broadcast();
             } else if let Some((&core, _)) = due {
@@ -458,7 +482,7 @@ impl<P: Policy> Machine<P> {
     }
 
     /// Time passes; what is under way stays so.
-    pub(crate) fn skip_to_ms(&mut self, ms: u64) {
+    pub(crate) fn skip_until_ms(&mut self, ms: u64) {
         self.now = Time::from_ns(ms * 1_000_000);
         self.fire();
     }
@@ -577,6 +601,7 @@ impl<P: Policy> Machine<P> {
         while let Some(index) = self.verifies.iter().position(|asked| asked.core.0 == core) {
             self.answer_verify(index);
         }
+        self.report(core);
         self.offers.remove(&core);
         self.layout.offline.insert(core);
         self.tell(Event::CoreOffline(CoreId(core)));

@@ -14,7 +14,8 @@ enum Happening {
     Base(u8),
     RunVerify(u8),
     AnswerVerify(u8),
-    Hold(u8, u8),
+    RunHold(u8, u8),
+    Report(u8),
     Pass(u16),
     Settle,
     Offline(u8),
@@ -41,7 +42,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         6 => any::<u8>().prop_map(Base),
         4 => any::<u8>().prop_map(RunVerify),
         10 => any::<u8>().prop_map(AnswerVerify),
-        10 => (any::<u8>(), 1..4u8).prop_map(|(core, most)| Hold(core, most)),
+        10 => (any::<u8>(), 1..4u8).prop_map(|(core, most)| RunHold(core, most)),
+        10 => any::<u8>().prop_map(Report),
         10 => (0..4_000u16).prop_map(Pass),
         4 => Just(Settle),
         2 => any::<u8>().prop_map(Offline),
@@ -112,10 +114,16 @@ impl<P: Policy> Machine<P> {
                 self.answer_verify(usize::from(choice) % self.verifies.len());
             }
             Happening::AnswerVerify(_) => self.end_broadcast(),
-            Happening::Hold(choice, most) => {
+            Happening::RunHold(choice, most) => {
                 let cores: Vec<_> = self.offers.keys().copied().collect();
                 if let Some(core) = one_of(choice, &cores) {
-                    self.hold(core, most.into());
+                    self.run_hold(core, most.into());
+                }
+            }
+            Happening::Report(choice) => {
+                let cores: Vec<_> = self.reports.keys().copied().collect();
+                if let Some(core) = one_of(choice, &cores) {
+                    self.report(core);
                 }
             }
             Happening::Pass(ms) => {
@@ -143,6 +151,7 @@ impl<P: Policy> Machine<P> {
             }
             Happening::OnlineAgain(choice) => {
                 if let Some(core) = one_of(choice, &online) {
+                    self.report(core);
                     self.offers.remove(&core);
                     self.online(core);
                 }

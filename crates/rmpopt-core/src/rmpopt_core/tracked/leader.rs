@@ -117,7 +117,8 @@ impl<S: Storage> Tracked<S> {
             }
             None
         };
-        let (base, end) = (window.base.get(), window.end());
+        let base = window.base.get();
+        let end = base.saturating_add(Window::REGIONS);
         let cursor = cursor.max(base).min(end);
         find(cursor, end).or_else(|| find(base, cursor))
     }

@@ -42,7 +42,7 @@ fn a_leader_while_it_verifies() {
     let mut machine = up(3, 2);
     machine.until_ms(100_000);
     machine.flip(1);
-    machine.skip_to_ms(101_000);
+    machine.skip_until_ms(101_000);
     machine.did();
     // Its answer is lost with it.
     machine.verifies.clear();

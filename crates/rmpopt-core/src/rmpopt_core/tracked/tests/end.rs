@@ -9,9 +9,9 @@ fn snp_goes_down_in_the_middle_of_a_pass() {
     let mut machine = up(3, 3);
     machine.until_ms(100_000);
     (0..3).for_each(|number| machine.flip(number));
-    machine.skip_to_ms(101_000);
+    machine.skip_until_ms(101_000);
     machine.answer_verify(0);
-    machine.skip_to_ms(102_000);
+    machine.skip_until_ms(102_000);
     machine.did();
     machine.snp_shutdown();
     assert_eq!(machine.did(), ["quiesce"], "a verify is still under way");
@@ -84,7 +84,7 @@ fn snp_goes_down_during_an_unload() {
     let mut machine = up(2, 2);
     machine.until_ms(100_000);
     machine.flip(1);
-    machine.skip_to_ms(101_000);
+    machine.skip_until_ms(101_000);
     machine.did();
     machine.tell(Event::Unload);
     machine.snp_shutdown();
@@ -106,7 +106,7 @@ fn a_verify_that_faults_stops_the_driver() {
     let mut machine = up(2, 2);
     machine.until_ms(100_000);
     machine.flip(1);
-    machine.skip_to_ms(101_000);
+    machine.skip_until_ms(101_000);
     machine.did();
     machine.hardware.cores[0].base = RmpoptBase::OFF;
     machine.answer_verify(0);
@@ -148,7 +148,7 @@ fn a_second_snp_init_starts_afresh_and_old_answers_are_void() {
     let mut machine = up(2, 2);
     machine.until_ms(100_000);
     machine.flip(1);
-    machine.skip_to_ms(101_000);
+    machine.skip_until_ms(101_000);
     let old = machine.verifies[0];
     machine.snp_shutdown();
     machine.settle();

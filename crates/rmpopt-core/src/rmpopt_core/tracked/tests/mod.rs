@@ -103,7 +103,7 @@ fn a_core_whose_base_took_long_is_not_passed_over() {
     machine.base(0);
     machine.answer_verify(0);
     // All that can be offered has been: nothing, since core 1 cannot be asked yet.
-    machine.skip_to_ms(10_000);
+    machine.skip_until_ms(10_000);
     machine.did();
     machine.until_ms(11_000);
     assert_eq!(machine.did(), ["offer 1:[0] by 10.000000s"]);
@@ -118,9 +118,9 @@ fn a_pass_that_was_cut_short_by_patience_ends_all_the_same() {
     machine.base(0);
     machine.answer_verify(0);
     // The leader is at region 1 for longer than anyone would wait for.
-    machine.skip_to_ms(10_000);
+    machine.skip_until_ms(10_000);
     machine.hold(1, 1);
-    machine.skip_to_ms(21_000);
+    machine.skip_until_ms(21_000);
     machine.assign_unmarked(1);
     machine.settle();
     assert!(machine.policy.first_pass_over());
@@ -242,7 +242,7 @@ fn an_answer_is_void_if_the_region_was_marked_after_the_question() {
     let mut machine = up(2, 2);
     machine.until_ms(100_000);
     machine.flip(1);
-    machine.skip_to_ms(101_000);
+    machine.skip_until_ms(101_000);
     machine.run_verify(0);
     machine.flip(1);
     machine.answer_verify(0);
@@ -258,7 +258,7 @@ fn a_followers_answer_is_void_too() {
     machine.until_ms(100_000);
     machine.flip(0);
     machine.flip(1);
-    machine.skip_to_ms(101_000);
+    machine.skip_until_ms(101_000);
     machine.answer_verify(0);
     machine.answer_verify(0);
     machine.assign(1);
@@ -268,6 +268,25 @@ fn a_followers_answer_is_void_too() {
     assert_eq!(machine.policy.stats().stale, 1);
     assert_eq!(machine.policy.stats().contradicted, 0);
     machine.assert_belief();
+}
+
+#[test]
+fn a_followers_answer_is_void_even_if_the_region_is_clean_again() {
+    let mut machine = up(2, 1);
+    machine.until_ms(100_000);
+    machine.flip(0);
+    machine.skip_until_ms(101_000);
+    machine.answer_verify(0);
+    machine.run_hold(1, 1);
+    // RMPUPDATE takes the bit; a leader finds the region clean; then the follower's report arrives.
+    machine.flip(0);
+    machine.skip_until_ms(103_000);
+    machine.answer_verify(0);
+    assert!(machine.policy.is_clean(region(0)) && !machine.hardware.has(1, 0));
+    machine.report(1);
+    assert!(!believes(&machine, 1, 0));
+    machine.until_ms(110_000);
+    machine.assert_optimised();
 }
 
 #[test]
@@ -305,21 +324,21 @@ fn clean_regions_are_collected_and_offers_grow_until_they_have_begun() {
     let mut machine = up(2, 4);
     machine.until_ms(100_000);
     (0..4).for_each(|number| machine.flip(number));
-    machine.skip_to_ms(101_000);
+    machine.skip_until_ms(101_000);
     machine.answer_verify(0);
     assert_eq!(machine.did(), ["verify 0:0", "verify 0:1"]);
     assert_eq!(machine.timer_ms(), Some(102_000), "the leader is busy: so long it is waited");
-    machine.skip_to_ms(101_999);
+    machine.skip_until_ms(101_999);
     assert_eq!(machine.did(), [] as [&str; 0]);
-    machine.skip_to_ms(102_000);
+    machine.skip_until_ms(102_000);
     assert_eq!(machine.did(), ["offer 1:[0] by 104.000000s"]);
     machine.answer_verify(0);
-    machine.skip_to_ms(103_000);
+    machine.skip_until_ms(103_000);
     assert_eq!(machine.did(), ["verify 0:2", "offer 1:[0, 1] by 104.000000s"], "same time");
     machine.hold(1, 1);
     assert!(believes(&machine, 1, 0) && !believes(&machine, 1, 1), "half done");
     machine.answer_verify(0);
-    machine.skip_to_ms(104_000);
+    machine.skip_until_ms(104_000);
     assert_eq!(machine.did(), ["verify 0:3"], "it has begun: too late to grow");
     machine.hold(1, 1);
     assert!(believes(&machine, 1, 1));
