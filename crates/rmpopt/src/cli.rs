@@ -30,8 +30,8 @@ pub(crate) enum Command {
 #[command(after_help = "Exit codes: 0 done, 1 a law the policy claims was broken, \
     2 usage or bad input, 3 a file cannot be read, 4 unsupported.")]
 pub(crate) struct RunArgs {
-    /// A built-in scenario (venice-2p, small) or a TOML file [default: venice-2p, unless --host or
-    /// --trace says what to run].
+    /// A built-in scenario (venice-2p, small, idle-12t) or a TOML file [default: venice-2p, unless
+    /// --host or --trace says what to run].
     #[arg(value_name = "SCENARIO")]
     pub(crate) scenario: Option<String>,
 

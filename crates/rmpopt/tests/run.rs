@@ -213,3 +213,115 @@ fn a_host_without_the_segmented_rmp_says_why() {
     assert_eq!(report["rmpopt"]["executed"], 0);
     rmpopt(&[&path]).assert().success().stdout(contains("RMPOPT is not in use")).stderr(is_empty());
 }
+
+/// The most memory the command held while it ran, in KiB, as Linux counts it.
+#[cfg(target_os = "linux")]
+fn peak_kib(args: &[&str]) -> u64 {
+    let mut child = Process::new(env!("CARGO_BIN_EXE_rmpopt"))
+        .arg("run")
+        .args(args)
+        .arg("--json")
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    loop {
+        // The mark only rises, and what is left out between the last look and the end is the print.
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let mark = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = mark.and_then(|mark| mark.trim().trim_end_matches(" kB").parse().ok());
+        peak = peak.max(kib.unwrap_or(0));
+        if let Some(ended) = child.try_wait().unwrap() {
+            assert!(ended.success());
+            return peak;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_largest_host_fits_in_little_memory() {
+    for fidelity in ["pages", "extents"] {
+        let peak = |until| peak_kib(&["idle-12t", "--fidelity", fidelity, "--until", until]);
+        let (before, after) = (peak("500ms"), peak("60s"));
+        println!("{fidelity}: {before} KiB before SNP_INIT, {after} KiB after");
+        assert!((1..64 * 1024).contains(&before), "{fidelity}: {before} KiB before SNP_INIT");
+        assert!((1..320 * 1024).contains(&after), "{fidelity}: {after} KiB after SNP_INIT");
+    }
+}
+
+#[test]
+fn an_idle_host_is_left_alone() {
+    let report = json(&["idle-12t"]);
+    assert_eq!(report["law_violations"], 0);
+    assert_eq!(report["host"]["memory_bytes"], 12_u64 << 40);
+    assert_eq!((&report["host"]["cores"], &report["host"]["cpus"]), (&512.into(), &1024.into()));
+    assert_eq!(report["host"]["regions"], 12_288);
+    // Two windows of 2,048 slots each.
+    assert!(report["host"]["window_regions"].as_u64().unwrap() <= 4096);
+    assert_eq!(report["passes"], 1);
+    assert_eq!(report["steady"]["rmpopt"], 0);
+    assert_eq!(report["optimized"]["optimizable_final"], 1.0);
+}
+
+#[test]
+fn every_built_in_gives_the_same_bytes_twice() {
+    let text = |args: &[&str]| {
+        let output = rmpopt(args).arg("--json").output().unwrap();
+        assert!(output.status.success(), "{args:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        let (before, after) = text.split_once("\"wall_s\":").unwrap();
+        let (_, after) = after.split_once(',').unwrap();
+        format!("{before}{after}")
+    };
+    for (scenario, fidelities) in
+        [("venice-2p", &["extents"][..]), ("small", &["pages", "extents"]), ("idle-12t", &["auto"])]
+    {
+        for policy in ["tracked", "v10", "off"] {
+            for fidelity in fidelities {
+                let args = [scenario, "--policy", policy, "--fidelity", fidelity, "--seed", "3"];
+                assert_eq!(text(&args), text(&args), "{args:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn another_seed_differs_where_chance_plays() {
+    let run = |seed: &str| {
+        let mut report = without_wall(json(&["venice-2p", "--seed", seed]));
+        report["seed"] = Value::Null;
+        report
+    };
+    assert_ne!(run("1"), run("2"), "scattered pages lie elsewhere");
+}
+
+#[test]
+fn names_of_files_do_not_steer_the_terminal() {
+    // Colour forced: nothing is stripped then.
+    let output = rmpopt(&["\u{1b}]0;title\u{7}.toml"]).env("CLICOLOR_FORCE", "1").output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains(r"\u{1b}]0;title\u{7}.toml: cannot be read"), "{text:?}");
+    assert!(!text.contains("\u{1b}]0") && !text.contains('\u{7}'), "{text:?}");
+}
+
+#[test]
+fn the_host_must_have_the_cpus_that_events_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let scenario = dir.path().join("s.toml");
+    let host = "host = { sockets = 1, cores_per_socket = 64, memory = \"8GiB\" }";
+    let event = "[[event]]\nat = \"2s\"\naction = \"cpu-offline\"\ncpu = 100";
+    std::fs::write(&scenario, format!("schema_version = 1\nname = \"s\"\n{host}\n{event}\n"))
+        .unwrap();
+    let lscpu = dir.path().join("lscpu");
+    let text = "CPU(s): 8\nThread(s) per core: 2\nCore(s) per socket: 4\nSocket(s): 1\n\
+        NUMA node(s): 1\nNUMA node0 CPU(s): 0-7\n";
+    std::fs::write(&lscpu, text).unwrap();
+    rmpopt(&[scenario.to_str().unwrap(), "--host", lscpu.to_str().unwrap()])
+        .assert()
+        .code(2)
+        .stderr(contains("the event at 2s names CPU 100, which the host given by --host does not"));
+}

@@ -41,7 +41,7 @@ fn what_cannot_be_opened() {
     run(&[&dir]).code(3).stderr(contains("is a directory"));
     run(&["venice"])
         .code(3)
-        .stderr(contains("no built-in scenario (there are venice-2p, small) and no file"));
+        .stderr(contains("no built-in scenario (there are venice-2p, small, idle-12t) and no file"));
 }
 
 #[test]

@@ -3,9 +3,10 @@
 /// The scenario that runs when none is named.
 pub(crate) const DEFAULT: &str = "venice-2p";
 
-const ALL: [(&str, &str); 2] = [
+const ALL: [(&str, &str); 3] = [
     ("venice-2p", include_str!("../../../../scenarios/venice-2p.toml")),
     ("small", include_str!("../../../../scenarios/small.toml")),
+    ("idle-12t", include_str!("../../../../scenarios/idle-12t.toml")),
 ];
 
 /// The text of the built-in scenario of that name.
