@@ -163,6 +163,8 @@ impl V10 {
         if at <= now {
             self.queued = None;
             if self.leader().is_none() || self.end <= self.window.base.get() {
+                // Nothing to pass over, and nobody to wait for.
+                self.first_pass_over = true;
                 return None;
             }
             self.phase = Phase::Leading { region: self.window.base.get(), asked: false };
@@ -319,6 +321,7 @@ impl Policy for V10 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rmpopt_core::tests::{self, Layout};
     use crate::rmpopt_core::window::tests::Plain;
     use crate::rmpopt_core::{Facts, Verdict};
 
@@ -385,6 +388,54 @@ mod tests {
         policy.handle(Time::from_ns(SECOND), Event::SnpGoingDown);
         let seen = drive(&mut policy, Time::from_ns(SECOND));
         assert_eq!(seen, ["base 0 0x0", "base 1 0x0", "base 2 0x0", "stopped"]);
+    }
+
+    #[test]
+    fn a_request_in_a_pass_queues_another() {
+        let mut machine = tests::v10(Layout::new(2, 2), DELAY_NS);
+        machine.snp_init();
+        machine.base(0);
+        machine.base(0);
+        machine.answer_verify(0);
+        machine.request(Request::Optimise);
+        machine.until(Time::from_ns(SECOND));
+        assert_eq!(machine.policy.passes(), 2);
+    }
+
+    #[test]
+    fn teardown_waits_for_the_pass() {
+        let mut machine = tests::v10(Layout::new(2, 2), DELAY_NS);
+        machine.snp_init();
+        machine.base(0);
+        machine.base(0);
+        machine.did();
+        machine.snp_shutdown();
+        machine.settle();
+        assert_eq!(
+            machine.did(),
+            [
+                "verify 0:1",
+                "broadcast -0:0",
+                "broadcast -0:1",
+                "quiesce",
+                "clear 0",
+                "clear 1",
+                "stopped",
+            ]
+        );
+    }
+
+    #[test]
+    fn without_cores_or_ram_the_first_pass_is_over_at_once() {
+        for (cores, regions) in [(0, 2), (2, 0)] {
+            let mut machine = tests::v10(Layout::new(cores, regions), DELAY_NS);
+            machine.snp_init();
+            machine.settle();
+            assert!(machine.policy.first_pass_over() && machine.policy.passes() == 0);
+            machine.snp_shutdown();
+            machine.settle();
+            assert!(machine.stopped);
+        }
     }
 
     #[test]

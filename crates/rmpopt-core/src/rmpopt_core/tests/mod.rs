@@ -416,7 +416,7 @@ impl<P: Policy> Machine<P> {
                 return;
             };
             at = at.after(self.rmpopt_ns);
-            if run.record(at, self.rmpopt_ns, carry) == Step::Finished {
+            if run.record(at, self.rmpopt_ns, carry) != Step::More {
                 break;
             }
         }

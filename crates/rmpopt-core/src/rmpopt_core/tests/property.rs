@@ -1,6 +1,10 @@
 //! Random executors: everything that can happen, in any order, answered late or in part.
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 use super::{tracked, v10, Layout, Machine, Plane};
 use crate::rmpopt_core::{Config, Event, Policy, Request, Time, WorstCase, MILLISECOND, SECOND};
@@ -205,8 +209,19 @@ fn live(machine: &mut Machine<Plane>) {
     assert!(machine.stopped && !machine.snp_is_up());
 }
 
+/// From a seed that is printed with a failure; `PROPTEST_RNG_SEED` sets it.
+fn many() -> ProptestConfig {
+    let default = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2_000) };
+    let seed = match default.rng_seed {
+        RngSeed::Fixed(seed) => seed,
+        RngSeed::Random => RandomState::new().hash_one(0),
+    };
+    println!("PROPTEST_RNG_SEED={seed}");
+    ProptestConfig { rng_seed: RngSeed::Fixed(seed), ..default }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(many())]
 
     #[test]
     fn tracked_keeps_its_promises_whatever_happens(
