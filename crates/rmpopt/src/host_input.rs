@@ -78,6 +78,14 @@ impl Fill<'_> {
         };
         let threads = match shape {
             Some(shape) => shape.threads_per_core,
+            None if one_run_each(nodes.iter().map(|(_, cpus)| cpus.iter())) => {
+                // With SMT on, Linux numbers the second threads after all first ones.
+                self.assumed.push(
+                    "threads per core: 1, since the CPUs of each NUMA node follow one another"
+                        .to_owned(),
+                );
+                1
+            }
             None => self.fill_threads(),
         };
         let lists = TopologyLists {
@@ -289,6 +297,20 @@ impl Fill<'_> {
     }
 }
 
+/// Whether there are several nodes with CPUs, and the CPUs of each follow one another.
+fn one_run_each(nodes: impl Iterator<Item = impl Iterator<Item = u32>>) -> bool {
+    let mut with_cpus = 0;
+    for node in nodes {
+        let mut cpus: Vec<u32> = node.collect();
+        cpus.sort_unstable();
+        if cpus.windows(2).any(|pair| matches!(pair, [a, b] if a + 1 != *b)) {
+            return false;
+        }
+        with_cpus += u32::from(!cpus.is_empty());
+    }
+    with_cpus > 1
+}
+
 /// Ranges that hold RAM from boot on.
 fn lasting(srat: &Found<Vec<SratRange>>) -> impl Iterator<Item = &SratRange> {
     srat.value.iter().filter(|r| !r.hotplug && !r.non_volatile)
@@ -430,6 +452,23 @@ mod tests {
         assert_eq!((lists.threads, lists.sockets, lists.nodes.len()), (2, Some(2), 2));
         assert_eq!(host.memory, BASE.memory);
         assert_eq!(assumed, ["memory: 2,048 GiB from venice-2p", "RMP: segmented from venice-2p"]);
+    }
+
+    #[test]
+    fn numactl_alone_tells_whether_smt_is_on() {
+        let numactl = |first: &str, second: &str| {
+            let node =
+                |n: u32, cpus: &str| format!("node {n} cpus: {cpus}\nnode {n} size: 8192 MB\n");
+            let text = format!("available: 2 nodes (0-1)\n{}{}", node(0, first), node(1, second));
+            let (host, assumed) = read(&[("numactl", &text)]);
+            let TopologySpec::Listed(lists) = host.unwrap().topology else { panic!("lists") };
+            (lists.threads, assumed[0].clone())
+        };
+        assert_eq!(
+            numactl("0 1 2 3", "4 5 6 7"),
+            (1, "threads per core: 1, since the CPUs of each NUMA node follow one another".into())
+        );
+        assert_eq!(numactl("0 1 4 5", "2 3 6 7"), (2, "threads per core: 2 from venice-2p".into()));
     }
 
     #[test]

@@ -208,9 +208,10 @@ impl Topology {
     /// A host as its own tools list it.
     ///
     /// Siblings that are not known follow Linux's rule inside each node: of its CPUs in ascending order
-    /// the second half are the siblings of the first half, in order. Sockets that are not known: two if
-    /// the number of nodes with CPUs is even, else one. Nodes are dealt to sockets in ascending order, or
-    /// the cores of a node to its sockets if there are more sockets than nodes.
+    /// the second half are the siblings of the first half, in order; where some are off-line, as far
+    /// apart as on the nodes that have them all. Sockets that are not known: two if the number of nodes
+    /// with CPUs is even, else one. Nodes are dealt to sockets in ascending order, or the cores of a
+    /// node to its sockets if there are more sockets than nodes.
     pub fn from_lists(lists: &TopologyLists) -> Result<Self, TopologyError> {
         let threads = lists.threads;
         in_range("threads", threads, matches!(threads, 1 | 2), "1 or 2")?;
@@ -436,15 +437,40 @@ fn known_siblings(
 
 /// Cores of two threads by Linux's rule, node by node.
 fn paired_by_rule(nodes: &[(u32, Vec<u32>)]) -> Result<Vec<[u32; 2]>, TopologyError> {
+    // How far siblings are apart on the nodes that tell.
+    let apart = nodes.iter().find_map(|(_, cpus)| distance(cpus));
     let mut cores = Vec::new();
     for (node, cpus) in nodes {
-        if cpus.len() % 2 != 0 {
-            return Err(TopologyError::OddNode { node: *node, cpus: cpus.len() });
+        match (distance(cpus), apart) {
+            (None, Some(apart)) => {
+                // Some of its CPUs are away: their siblings are alone on their cores.
+                let has = |cpu: u32| cpus.binary_search(&cpu).is_ok();
+                let second = |cpu: u32| cpu.checked_sub(apart).is_some_and(has);
+                cores.extend(cpus.iter().filter(|&&cpu| !second(cpu)).map(|&cpu| {
+                    let sibling = cpu.checked_add(apart).filter(|&sibling| has(sibling));
+                    [cpu, sibling.unwrap_or(ABSENT)]
+                }));
+            }
+            _ if !cpus.len().is_multiple_of(2) => {
+                return Err(TopologyError::OddNode { node: *node, cpus: cpus.len() });
+            }
+            _ => {
+                let (first, second) = cpus.split_at(cpus.len() / 2);
+                cores.extend(first.iter().zip(second).map(|(&a, &b)| [a, b]));
+            }
         }
-        let (first, second) = cpus.split_at(cpus.len() / 2);
-        cores.extend(first.iter().zip(second).map(|(&a, &b)| [a, b]));
     }
     Ok(cores)
+}
+
+/// How far the siblings of a node are apart, if the second half of its CPUs mirrors the first.
+fn distance(cpus: &[u32]) -> Option<u32> {
+    if cpus.is_empty() || !cpus.len().is_multiple_of(2) {
+        return None;
+    }
+    let (first, second) = cpus.split_at(cpus.len() / 2);
+    let apart = second.first()?.checked_sub(*first.first()?)?;
+    first.iter().zip(second).all(|(a, b)| b - a == apart).then_some(apart)
 }
 
 /// Gives each core its socket: nodes dealt evenly to sockets, or a node's cores to its sockets.
@@ -589,6 +615,25 @@ mod tests {
         assert_eq!(host.cores_of_socket(1).collect::<Vec<_>>(), [2, 3]);
         assert_eq!(host.iter_cpus().collect::<Vec<_>>(), [0, 1, 3, 4, 5, 7]);
         assert!(host.assumptions().is_empty());
+    }
+
+    #[test]
+    fn siblings_of_cpus_that_are_offline_are_alone() {
+        // 4 nodes of 4 cores; the second threads of the last two cores are off-line, or that of one.
+        let whole = |node: u32| [node * 4, node * 4 + 1, node * 4 + 2, node * 4 + 3];
+        let both = |node: u32| whole(node).into_iter().chain(whole(node).map(|cpu| cpu + 16));
+        for gone in [&[30, 31][..], &[31], &[28]] {
+            let nodes: Vec<Vec<u32>> =
+                (0..4).map(|node| both(node).filter(|cpu| !gone.contains(cpu)).collect()).collect();
+            let nodes: Vec<&[u32]> = nodes.iter().map(Vec::as_slice).collect();
+            let host = Topology::from_lists(&lists(&nodes, 2)).unwrap();
+            assert_eq!((host.cores(), host.cpu_count()), (16, 32 - gone.len() as u32));
+            for core in 0..16 {
+                let second = Some(core + 16).filter(|cpu| !gone.contains(cpu));
+                let expected: Vec<u32> = [Some(core), second].into_iter().flatten().collect();
+                assert_eq!(host.cpus(core), expected, "{gone:?}");
+            }
+        }
     }
 
     #[test]
