@@ -7,7 +7,7 @@ use rmpopt_core::Event as PolicyEvent;
 use snp_defs::{PAGE_BYTES, PageSize, Pfn, Region};
 
 use super::queue::Event;
-use super::{Engine, laws};
+use super::{Engine, REJECTED_NOTES, laws};
 use crate::memory::Extent;
 use crate::placement::Request;
 use crate::report::TimelineKind;
@@ -248,7 +248,13 @@ impl Engine<'_> {
         if traced {
             self.trace.rejected += 1;
         }
-        self.note_guest(traced, || format!("guest {name} rejected ({}): {why}", size_of(memory)));
+        self.rejected += 1;
+        if self.rejected <= REJECTED_NOTES {
+            let text = format!("guest {name} rejected ({}): {why}", size_of(memory));
+            self.note(TimelineKind::Guest, text);
+        } else {
+            self.untold += 1;
+        }
     }
 
     fn free_memory(&mut self, memory: &[Extent]) {

@@ -53,8 +53,10 @@ use crate::words::{count, size, things};
 const SNP_INIT_AT: Nanos = SECOND;
 /// A run without a stated end goes on for so long after the last thing that happens.
 const TAIL_NS: Nanos = 60 * SECOND;
-/// Guests of a trace that the timeline names one by one.
-const TRACED_NOTES: u64 = 40;
+/// Of a trace's guests, or of a scenario's if it has more, so many steps are told one by one.
+const GUEST_NOTES: u64 = 40;
+/// Rejected guests that the timeline names.
+const REJECTED_NOTES: u64 = 20;
 /// Entries of the timeline; what comes after is counted.
 const TIMELINE_MAX: usize = 400;
 /// Usable ASIDs of SNP guests: the ten bits of a raw entry, less 0 and the firmware's own 0x3FF.
@@ -95,7 +97,8 @@ pub(crate) struct Engine<'a> {
     laws: Laws,
     timeline: Vec<TimelineEntry>,
     untold: u64,
-    traced_notes: u64,
+    guest_notes: u64,
+    rejected: u64,
     trace: TraceReport,
     traced_bytes: u64,
     /// Windows of the cores, as the policy chose them at SNP_INIT.
@@ -187,7 +190,8 @@ impl<'a> Engine<'a> {
             laws: Laws::new(policy.claims()),
             timeline: Vec::new(),
             untold: 0,
-            traced_notes: 0,
+            guest_notes: 0,
+            rejected: 0,
             trace: TraceReport::default(),
             traced_bytes: 0,
             windows: vec![None; cores as usize],
@@ -657,11 +661,11 @@ impl<'a> Engine<'a> {
         self.timeline.push(TimelineEntry { t_s: self.now as f64 / SECOND as f64, kind, text });
     }
 
-    /// Of a trace's guests only the first are named.
+    /// Of many guests only the first are named.
     fn note_guest(&mut self, traced: bool, text: impl FnOnce() -> String) {
-        if traced {
-            self.traced_notes += 1;
-            if self.traced_notes > TRACED_NOTES {
+        if traced || self.guests.len() as u64 > GUEST_NOTES {
+            self.guest_notes += 1;
+            if self.guest_notes > GUEST_NOTES {
                 self.untold += 1;
                 return;
             }

@@ -3,7 +3,7 @@
 use rmpopt_core::table;
 use snp_defs::Region;
 
-use super::{Engine, mark_of};
+use super::{Engine, REJECTED_NOTES, mark_of};
 use crate::report::{
     DriverReport, Fact, HostReport, MapReport, NeverReport, RegionMark, RunReport, TimelineEntry,
     TimelineKind, WindowReport,
@@ -75,6 +75,11 @@ impl Engine<'_> {
         assumed.extend(self.memory.assumptions().iter().cloned());
         assumed.extend(self.boot.assumed.iter().cloned());
         let snapshot = self.snapshot.take().unwrap_or_else(|| self.take_snapshot());
+        if self.rejected > REJECTED_NOTES {
+            let text = format!("{} guests were rejected in all", count(self.rejected));
+            let t_s = self.now as f64 / SECOND as f64;
+            self.timeline.push(TimelineEntry { t_s, kind: TimelineKind::Guest, text });
+        }
         if self.untold > 0 {
             let text = format!("and {} more that are left out", count(self.untold));
             let t_s = self.now as f64 / SECOND as f64;

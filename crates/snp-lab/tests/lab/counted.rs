@@ -209,6 +209,23 @@ fn a_guest_with_billions_of_cpus_is_no_burden() {
 }
 
 #[test]
+fn many_guests_do_not_flood_the_timeline() {
+    let mut setup = host(1, 4, 16);
+    for n in 0..600 {
+        setup.scenario.guests.push(ordinary(&n.to_string(), 1, Placement::Pages2M, 3, 60));
+    }
+    let report = run(&setup);
+    assert_lawful(&report);
+    assert!(report.timeline.len() < 80, "{}", report.timeline.len());
+    let guests = texts(&report, TimelineKind::Guest);
+    let launched = guests.iter().filter(|text| text.contains("launched")).count();
+    assert!((10..16).contains(&launched), "{launched} of 1 GiB fit into 16 GiB");
+    assert_eq!(guests.iter().filter(|text| text.contains("rejected (1 GiB)")).count(), 20);
+    let all = format!("{} guests were rejected in all", 600 - launched);
+    assert_eq!(guests.last(), Some(&all.as_str()));
+}
+
+#[test]
 fn a_trace_is_run_to_its_last_second() {
     let guest = |id: &str, start: u64, end: Option<u64>| TraceGuest {
         id: id.into(),
