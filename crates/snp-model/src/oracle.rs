@@ -627,11 +627,14 @@ impl Oracle {
         size: PageSize,
     ) -> (Verdict, u32) {
         let pfn = spa.get() / 4096;
+        let walk = matches!(accessor, Accessor::HostWalk | Accessor::GuestWalk);
+        let size = if walk { PageSize::Size4K } else { size };
         let first = match size {
             PageSize::Size4K => pfn,
             PageSize::Size2M => pfn - pfn % BLOCK,
         };
-        if kind != AccessKind::Write || !self.cores[core.0 as usize].snp_en {
+        let checked = walk || kind == AccessKind::Write;
+        if !checked || !self.cores[core.0 as usize].snp_en {
             return (Verdict::Allowed, 0);
         }
         if !self.is_covered(first) {
@@ -653,7 +656,8 @@ impl Oracle {
         spa: Spa,
         size: PageSize,
     ) -> Access {
-        let checked = kind == AccessKind::Write && self.cores[core.0 as usize].snp_en;
+        let walk = matches!(accessor, Accessor::HostWalk | Accessor::GuestWalk);
+        let checked = (walk || kind == AccessKind::Write) && self.cores[core.0 as usize].snp_en;
         if checked && self.is_optimised(core, spa.region()) {
             return Access { verdict: Verdict::Allowed, skipped_by_rmpopt: true, lines: 0 };
         }

@@ -107,6 +107,12 @@ bits! {
 /// #VC error code of a guest's access to its own page that it has not validated.
 pub const VC_PAGE_NOT_VALIDATED: u64 = 0x404;
 
+/// IOMMU event of a device's write to a page that the hypervisor does not own (`RMP_FAULT`;
+/// spec/snp-arch.md 5.6).
+pub const IOMMU_EVENT_RMP_FAULT: u8 = 0xD;
+/// IOMMU event of a hardware error in an RMP check (`RMP_HW_ERR`).
+pub const IOMMU_EVENT_RMP_HW_ERROR: u8 = 0xE;
+
 #[cfg(test)]
 mod tests {
     use super::*;

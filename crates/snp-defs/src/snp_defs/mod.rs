@@ -20,7 +20,10 @@ pub use self::{
     counters::{Counter, Counters},
     cpuid::*,
     entry::RmpEntry,
-    fault::{NestedFaultCode, PageFaultCode, VC_PAGE_NOT_VALIDATED},
+    fault::{
+        NestedFaultCode, PageFaultCode, IOMMU_EVENT_RMP_FAULT, IOMMU_EVENT_RMP_HW_ERROR,
+        VC_PAGE_NOT_VALIDATED,
+    },
     firmware::{FirmwareCommand, FirmwareStatus},
     geometry::*,
     msr::{Hwcr, RmpBase, RmpCfg, RmpCfgFault, RmpEnd, SevStatus, Syscfg, VmHsavePa},

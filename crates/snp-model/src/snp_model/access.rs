@@ -1,21 +1,23 @@
 //! RMP checks on memory accesses of the host and of ordinary guests (plain, SEV, SEV-ES).
 //!
-//! Only writes are checked: the hypervisor must own the page (spec/snp-arch.md 5.1, 5.2, 5.4). An
-//! SNP guest's own accesses have other rules and never skip them; they are not here.
+//! Writes and page-table walks are checked: the hypervisor must own the page (spec/snp-arch.md 5.1,
+//! 5.2, 5.4). An SNP guest's own accesses have other rules: `guest_access.rs`.
 
-use crate::snp_defs::{NestedFaultCode, PageFaultCode};
+use crate::snp_defs::{NestedFaultCode, PageFaultCode, PageSize};
 
 /// Who accesses memory.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Accessor {
-    /// The host's kernel, page-table walks with A/D updates included.
+    /// The host's kernel.
     HostKernel,
     /// A host process.
     HostUser,
     /// An ordinary guest's data access.
     Guest,
-    /// An ordinary guest's page-table walk with A/D update.
+    /// An ordinary guest's page-table walk, with or without A/D update.
     GuestWalk,
+    /// The host's page-table walk (nested page tables included), with or without A/D update.
+    HostWalk,
 }
 
 /// What an access does.
@@ -52,6 +54,20 @@ pub struct Access {
 }
 
 impl Accessor {
+    /// A page-table walk: checked whatever it does, and always as an access of 4K.
+    pub const fn is_walk(self) -> bool {
+        matches!(self, Self::HostWalk | Self::GuestWalk)
+    }
+
+    /// What of an access is checked, and at which size; `None` if nothing is.
+    pub const fn checked_size(self, kind: AccessKind, size: PageSize) -> Option<PageSize> {
+        match (self.is_walk(), kind) {
+            (true, _) => Some(PageSize::Size4K),
+            (false, AccessKind::Write) => Some(size),
+            (false, _) => None,
+        }
+    }
+
     /// How a write fails that the RMP forbids (spec/snp-arch.md 5.3). Nested paging counts every
     /// guest access as one from user mode.
     pub const fn refusal(self) -> Verdict {
@@ -61,7 +77,7 @@ impl Accessor {
             | NestedFaultCode::USER
             | NestedFaultCode::RMP;
         match self {
-            Self::HostKernel => Verdict::PageFault(PageFaultCode(HOST)),
+            Self::HostKernel | Self::HostWalk => Verdict::PageFault(PageFaultCode(HOST)),
             Self::HostUser => Verdict::PageFault(PageFaultCode(HOST | PageFaultCode::USER)),
             Self::Guest => {
                 Verdict::NestedPageFault(NestedFaultCode(GUEST | NestedFaultCode::FINAL_ADDRESS))

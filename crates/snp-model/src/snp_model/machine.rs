@@ -5,11 +5,11 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::snp_defs::{
     msr, FirmwareStatus, Gpa, PageSize, PageState, Pfn, Region, RmpEntry, RmpOperand, RmpStatus,
-    RmpoptFunction, Spa, Syscfg, PAGES_PER_REGION,
+    RmpoptFunction, Spa, Syscfg, VmHsavePa, PAGES_PER_REGION,
 };
 use crate::snp_model::{
-    Access, AccessKind, Accessor, CoreId, Coverage, Exception, Fill, Issuer, OutOfMemory, Outcome,
-    PfnRange, Rmp, RmpRead, RmpoptUnit, Stop, Storage, UnitConfig, UnitStorage, Update,
+    Access, AccessKind, Accessor, Choices, CoreId, Coverage, Exception, Fill, Issuer, OutOfMemory,
+    Outcome, PfnRange, Rmp, RmpRead, RmpoptUnit, Stop, Storage, UnitConfig, UnitStorage, Update,
     UpdateOrder, Verdict,
 };
 
@@ -108,6 +108,7 @@ pub struct Machine<S, U> {
     rmp: Rmp<S>,
     unit: RmpoptUnit<U>,
     initialised: AtomicBool,
+    iommu_snp: AtomicBool,
 }
 
 impl<S: Storage, U: UnitStorage> Machine<S, U> {
@@ -125,7 +126,14 @@ impl<S: Storage, U: UnitStorage> Machine<S, U> {
             rmp: Rmp::new(storage, coverage, order),
             unit: RmpoptUnit::new(unit_storage, config),
             initialised: AtomicBool::new(false),
+            iommu_snp: AtomicBool::new(false),
         }
+    }
+
+    /// With other choices for the RMP's side.
+    pub fn with_choices(mut self, choices: Choices) -> Self {
+        self.rmp = self.rmp.with_choices(choices);
+        self
     }
 
     /// The RMP.
@@ -172,12 +180,23 @@ impl<S: Storage, U: UnitStorage> Machine<S, U> {
         if let Some(core) = off {
             return Err(InitError::SnpOff(core));
         }
+        self.build_rmp(layout, &[])?;
+        self.rmp_is_ready();
+        Ok(())
+    }
+
+    /// Writes a whole RMP: the layout, then `fixed` as HV-fixed unless it is the RMP's or an IOMMU's.
+    pub(super) fn build_rmp(
+        &self,
+        layout: &InitLayout<'_>,
+        fixed: &[PfnRange],
+    ) -> Result<(), OutOfMemory> {
         let rmp = &self.rmp;
         rmp.write_range(self.everything(), RmpEntry::HV_FIXED, Some(Fill::HvFixed))?;
         for &range in layout.dram {
             rmp.write_range(range, RmpEntry::HYPERVISOR, Some(Fill::Hypervisor))?;
         }
-        for &range in layout.hv_fixed {
+        for &range in layout.hv_fixed.iter().chain(fixed) {
             rmp.write_range(range, RmpEntry::HV_FIXED, Some(Fill::HvFixed))?;
         }
         for &range in layout.rmp {
@@ -187,16 +206,41 @@ impl<S: Storage, U: UnitStorage> Machine<S, U> {
             rmp.write_range(range, RmpEntry::FIRMWARE_IOMMU, None)?;
         }
         rmp.reset_counters();
-        self.unit.snp_init();
-        self.initialised.store(true, Ordering::Release);
         Ok(())
+    }
+
+    /// The end of `SNP_INIT`, whether the RMP is new or kept.
+    pub(super) fn rmp_is_ready(&self) {
+        self.unit.snp_init();
+        self.iommu_snp.store(true, Ordering::Release);
+        self.initialised.store(true, Ordering::Release);
+    }
+
+    /// The end of a shutdown: IOMMU checks and SNP itself may go on. False if SNP was not
+    /// initialised.
+    pub(super) fn leave_snp(&self, iommu: bool, x86: bool) -> bool {
+        let was = self.initialised.swap(false, Ordering::AcqRel);
+        if was && iommu {
+            self.iommu_snp.store(false, Ordering::Release);
+        }
+        if was && x86 {
+            for core in 0..self.unit.cores() {
+                self.unit.set_snp_en(CoreId(core), false);
+            }
+        }
+        was
+    }
+
+    /// Whether the IOMMUs check devices' writes.
+    pub fn iommu_snp(&self) -> bool {
+        self.iommu_snp.load(Ordering::Acquire)
     }
 
     /// The firmware's `SHUTDOWN_EX` with `iommu_snp_shutdown`: those of the given pages that are
     /// Firmware-IOMMU become Reclaim, all others keep their entries. With `x86` it also takes SNP off
     /// on every core. Nothing happens if SNP is not initialised. No instruction runs meanwhile.
     pub fn snp_shutdown(&self, x86: bool, iommu: &[PfnRange]) {
-        if !self.initialised.swap(false, Ordering::AcqRel) {
+        if !self.is_initialised() {
             return;
         }
         for range in iommu {
@@ -211,11 +255,7 @@ impl<S: Storage, U: UnitStorage> Machine<S, U> {
                 });
             }
         }
-        if x86 {
-            for core in 0..self.unit.cores() {
-                self.unit.set_snp_en(CoreId(core), false);
-            }
-        }
+        self.leave_snp(true, x86);
     }
 
     /// The host writes zeroes over the whole RMP, as Linux does before it turns SNP on and after a
@@ -358,6 +398,7 @@ impl<S: Storage, U: UnitStorage> Machine<S, U> {
         let on = self.unit.snp_en(core);
         match register {
             msr::RMPOPT_BASE => self.unit.wrmsr_base(core, value).map(|()| MsrWrite::Done),
+            msr::VM_HSAVE_PA => self.check_hsave(core, VmHsavePa(value)).map(|()| MsrWrite::Done),
             msr::SYSCFG if on => Ok(MsrWrite::Ignored),
             msr::SYSCFG => {
                 if Syscfg(value).snp_en() {
@@ -411,14 +452,29 @@ impl<S: Storage, U: UnitStorage> Machine<S, U> {
         size: PageSize,
     ) -> Access {
         let free = Access { verdict: Verdict::Allowed, skipped_by_rmpopt: false, lines: 0 };
-        if kind != AccessKind::Write || !self.unit.snp_en(core) {
+        let Some(size) = accessor.checked_size(kind, size).filter(|_| self.unit.snp_en(core))
+        else {
             return free;
-        }
+        };
         if self.unit.is_optimised(core, spa.region()) {
             return Access { skipped_by_rmpopt: true, ..free };
         }
         let (owned, lines) = self.rmp.hv_owned(spa.pfn(), size);
-        let verdict = if owned { Verdict::Allowed } else { accessor.refusal() };
+        let verdict = if owned && !self.erratum_faults(spa.pfn(), size) {
+            Verdict::Allowed
+        } else {
+            accessor.refusal()
+        };
         Access { verdict, lines, ..free }
+    }
+
+    /// Whether a named erratum stops a write to memory of the hypervisor's.
+    fn erratum_faults(&self, pfn: Pfn, size: PageSize) -> bool {
+        let errata = self.rmp.choices().errata;
+        let (named, pfn) = match size {
+            PageSize::Size4K => (errata.in_use_writes_fault, pfn),
+            PageSize::Size2M => (errata.head_in_use_faults, pfn.head()),
+        };
+        named && self.rmp.entry(pfn).is_some_and(RmpEntry::lock)
     }
 }

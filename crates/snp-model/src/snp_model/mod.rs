@@ -4,17 +4,33 @@
 //! Everything is shared through atomics: each instruction takes `&self`.
 
 mod access;
+mod block_lock;
+mod choices;
 mod coverage;
+mod device;
+mod guest;
+mod guest_access;
+mod guest_checks;
+mod guest_insn;
 mod machine;
+mod page_lock;
 mod rmp;
 mod rmpopt_unit;
 mod storage;
+mod vmrun;
 
 // Where this folder is a module of another crate, what that crate does not use is an unused import.
 #[allow(unused_imports)]
 pub use self::{
     access::{Access, AccessKind, Accessor, Verdict},
+    block_lock::NeighbourRace,
+    choices::{Choices, Defect, Errata, PvalidateVmpl, QueryOwn, SharedMapping},
     coverage::{Coverage, PfnRange},
+    device::DeviceVerdict,
+    guest::{GuestCpu, GuestStop, Walk},
+    guest_access::{GuestAccess, GuestAccessResult},
+    guest_checks::{GuestCheck, GuestOrder},
+    guest_insn::{GuestResult, Query},
     machine::{InitError, InitLayout, Machine, MsrWrite, RangeUpdate},
     rmp::{Check, Issuer, Rmp, RmpRead, Update, UpdateOrder},
     rmpopt_unit::{
@@ -24,6 +40,7 @@ pub use self::{
     storage::{
         Block, BlockView, Fill, OutOfMemory, Storage, ASIDS, BLOCKS_PER_REGION, WORDS_PER_BLOCK,
     },
+    vmrun::{Running, SaveArea, VmrunPages, VmrunStop},
 };
 
 use core::fmt;

@@ -2,15 +2,16 @@
 //!
 //! Source: spec/snp-arch.md 2.4, 2.6, 3.3, 3.7, 3.9. Choices where it is silent: NOT-MODELLED.md.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
 
 use crate::snp_defs::{
     Gpa, PageSize, PageState, Pfn, Region, RmpEntry, RmpOperand, RmpStatus, Spa,
     LARGE_PAGES_PER_REGION, PAGES_PER_LARGE_PAGE, PAGES_PER_REGION, PAGE_SHIFT,
 };
+use crate::snp_model::block_lock::{Held, BLOCK_BUSY};
 use crate::snp_model::{
-    Block, BlockView, Coverage, Fill, OutOfMemory, PfnRange, RegionScan, Scan, Stop, Storage,
-    BLOCKS_PER_REGION,
+    Block, BlockView, Choices, Coverage, Defect, Fill, OutOfMemory, PfnRange, RegionScan, Scan,
+    Stop, Storage, BLOCKS_PER_REGION,
 };
 
 /// Entries in a 64-byte line of the RMP.
@@ -18,10 +19,6 @@ const ENTRIES_PER_LINE: u64 = 64 / RmpEntry::BYTES;
 
 /// Lines that hold a block's 512 entries.
 const LINES_PER_BLOCK: u32 = (PAGES_PER_LARGE_PAGE / ENTRIES_PER_LINE) as u32;
-
-/// Set in the head's `hi` while an instruction changes the block: the model's own use of one of the
-/// reserved bits 48:33, never seen through [`Rmp::entry`].
-const BLOCK_BUSY: u64 = 1 << 48;
 
 /// Who runs an instruction: the host, or a guest with its ASID.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -122,6 +119,7 @@ pub struct Rmp<S> {
     storage: S,
     coverage: Coverage,
     order: UpdateOrder,
+    choices: Choices,
 }
 
 /// What RMPUPDATE's checks look at.
@@ -159,17 +157,17 @@ impl Target<'_> {
     }
 }
 
-const fn is_large(head: RmpEntry) -> bool {
+pub(super) const fn is_large(head: RmpEntry) -> bool {
     head.assigned() && matches!(head.page_size(), PageSize::Size2M)
 }
 
 /// Whether some page of the block with this head is assigned.
-const fn block_has_assigned(head: RmpEntry) -> bool {
+pub(super) const fn block_has_assigned(head: RmpEntry) -> bool {
     head.assigned() || head.subpage_count() != 0
 }
 
 /// Lines that reading the entry and its block's head touches.
-const fn lines_with_head(index: u64) -> u32 {
+pub(super) const fn lines_with_head(index: u64) -> u32 {
     if index < ENTRIES_PER_LINE {
         1
     } else {
@@ -179,7 +177,7 @@ const fn lines_with_head(index: u64) -> u32 {
 
 impl BlockView<'_> {
     /// The entry at a position (0 to 511).
-    fn entry(&self, index: u64) -> RmpEntry {
+    pub(super) fn entry(&self, index: u64) -> RmpEntry {
         match self {
             Self::Uniform(fill) => fill.entry(index as u32),
             Self::Dense(words) => {
@@ -187,36 +185,6 @@ impl BlockView<'_> {
                 let load = |at: usize| words.get(at).map_or(0, |w| w.load(Ordering::Acquire));
                 RmpEntry { lo: load(at), hi: load(at + 1) & !BLOCK_BUSY }
             }
-        }
-    }
-}
-
-/// A dense block whose busy bit this instruction holds.
-struct Held<'a> {
-    words: &'a [AtomicU64],
-}
-
-impl<'a> Held<'a> {
-    /// `None` if another instruction holds it.
-    fn take(words: &'a [AtomicU64]) -> Option<Self> {
-        let before = words.get(1)?.fetch_or(BLOCK_BUSY, Ordering::Acquire);
-        (before & BLOCK_BUSY == 0).then_some(Self { words })
-    }
-
-    fn store(&self, index: u64, entry: RmpEntry) {
-        let at = index as usize * 2;
-        let busy = if index == 0 { BLOCK_BUSY } else { 0 };
-        if let (Some(lo), Some(hi)) = (self.words.get(at), self.words.get(at + 1)) {
-            hi.store(entry.hi | busy, Ordering::Release);
-            lo.store(entry.lo, Ordering::Release);
-        }
-    }
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        if let Some(hi) = self.words.get(1) {
-            hi.fetch_and(!BLOCK_BUSY, Ordering::Release);
         }
     }
 }
@@ -302,7 +270,18 @@ fn updated(old: RmpEntry, operand: &RmpOperand) -> RmpEntry {
 impl<S: Storage> Rmp<S> {
     /// An RMP whose pages are all hypervisor-owned.
     pub const fn new(storage: S, coverage: Coverage, order: UpdateOrder) -> Self {
-        Self { storage, coverage, order }
+        Self { storage, coverage, order, choices: Choices::DEFAULT }
+    }
+
+    /// With other choices.
+    pub fn with_choices(mut self, choices: Choices) -> Self {
+        self.choices = choices;
+        self
+    }
+
+    /// The choices in force.
+    pub const fn choices(&self) -> &Choices {
+        &self.choices
     }
 
     /// The pages that have an entry.
@@ -315,7 +294,7 @@ impl<S: Storage> Rmp<S> {
         &self.storage
     }
 
-    fn covers(&self, pfn: Pfn) -> bool {
+    pub(super) fn covers(&self, pfn: Pfn) -> bool {
         pfn.region().get() < self.storage.regions() && self.coverage.covers(pfn)
     }
 
@@ -340,8 +319,8 @@ impl<S: Storage> Rmp<S> {
 
     /// RMPUPDATE. The caller brackets it for RMPOPT ([`crate::snp_model::Machine::rmpupdate`] does).
     ///
-    /// An instruction that meets another one at work in the same 2M block gives `FAIL_OVERLAP`, the
-    /// code that Linux repeats for.
+    /// What one does that meets another at work in the same 2M block:
+    /// [`NeighbourRace`](crate::snp_model::NeighbourRace).
     pub fn rmpupdate(
         &self,
         issuer: Issuer,
@@ -356,7 +335,9 @@ impl<S: Storage> Rmp<S> {
         let mut request = Request { issuer, spa, operand, target: None };
         let mut lines = 0;
         let held = match target {
-            Some(Target { view: BlockView::Dense(words), .. }) => Held::take(words),
+            Some(Target { view: BlockView::Dense(words), .. }) => {
+                Held::take(words, self.choices.neighbour_race)
+            }
             _ => None,
         };
         let contended =
@@ -373,6 +354,9 @@ impl<S: Storage> Rmp<S> {
                     PageSize::Size2M => LINES_PER_BLOCK,
                 };
             }
+            if matches!(check, Check::Lock) && self.choices.has(Defect::LockIgnored) {
+                continue;
+            }
             if let Some(status) = check.failure(&request, counters) {
                 return Ok(Update::failed(status, lines));
             }
@@ -386,9 +370,15 @@ impl<S: Storage> Rmp<S> {
         if target.index == 0 && operand.size() == PageSize::Size4K {
             new = new.with_subpage_count(old.subpage_count());
         }
+        if new.assigned() && self.choices.has(Defect::ValidatedKept) {
+            new = new.with_validated(old.validated());
+        }
         if new != old {
             let Some(held) = held else { return Err(Stop::NotReserved(pfn.region())) };
             match operand.size() {
+                PageSize::Size4K if self.choices.has(Defect::CountLost) => {
+                    held.store(target.index, new);
+                }
                 PageSize::Size4K => commit_4k(&held, &target, old, new),
                 PageSize::Size2M => commit_2m(&held, &target, new),
             }
@@ -416,14 +406,14 @@ impl<S: Storage> Rmp<S> {
         }
         let view = self.storage.block(Block::of(pfn));
         let held = match view {
-            BlockView::Dense(words) => match Held::take(words) {
+            BlockView::Dense(words) => match Held::take(words, self.choices.neighbour_race) {
                 Some(held) => Some(held),
                 None => return Ok(Update::failed(RmpStatus::FAIL_INUSE, 1)),
             },
             BlockView::Uniform(_) => None,
         };
         let head = view.entry(0);
-        let status = if head.lock() {
+        let status = if head.lock() && !self.choices.has(Defect::LockIgnored) {
             RmpStatus::FAIL_INUSE
         } else if head.immutable() {
             RmpStatus::FAIL_PERMISSION
@@ -436,7 +426,8 @@ impl<S: Storage> Rmp<S> {
         };
         let small = head.with_page_size(PageSize::Size4K);
         for index in 1..PAGES_PER_LARGE_PAGE {
-            held.store(index, small.with_gpa_page(head.gpa_page().wrapping_add(index)));
+            let offset = if self.choices.has(Defect::SmashSameGpa) { 0 } else { index };
+            held.store(index, small.with_gpa_page(head.gpa_page().wrapping_add(offset)));
         }
         held.store(0, small.with_subpage_count(PAGES_PER_LARGE_PAGE as u16 - 1));
         Ok(Update {
@@ -465,7 +456,7 @@ impl<S: Storage> Rmp<S> {
         let BlockView::Dense(words) = view else {
             return Err(Stop::NotReserved(pfn.region()));
         };
-        let Some(held) = Held::take(words) else { return Ok(false) };
+        let Some(held) = Held::take(words, self.choices.neighbour_race) else { return Ok(false) };
         if !pfn.is_head() && is_large(view.entry(0)) {
             return Ok(false);
         }
@@ -475,7 +466,7 @@ impl<S: Storage> Rmp<S> {
             .with_page_size(old.page_size())
             .with_asid(old.asid())
             .with_subpage_count(old.subpage_count());
-        held.store(index_in_block(pfn), RmpEntry { hi: new.hi & !BLOCK_BUSY, ..new });
+        held.store(index_in_block(pfn), new);
         Ok(true)
     }
 
@@ -606,7 +597,7 @@ impl<S: Storage> Rmp<S> {
         self.storage.reserve(block)?;
         let view = self.storage.block(block);
         let BlockView::Dense(words) = view else { return Err(OutOfMemory) };
-        let held = Held { words };
+        let held = Held::alone(words);
         for index in from..end {
             held.store(index, entry);
         }
@@ -645,7 +636,7 @@ impl<S: Storage> RegionScan for Rmp<S> {
     }
 }
 
-const fn index_in_block(pfn: Pfn) -> u64 {
+pub(super) const fn index_in_block(pfn: Pfn) -> u64 {
     pfn.get() % PAGES_PER_LARGE_PAGE
 }
 

@@ -524,6 +524,7 @@ impl Pair {
             Accessor::HostUser,
             Accessor::Guest,
             Accessor::GuestWalk,
+            Accessor::HostWalk,
         ]);
         let kind = match self.rng.below(10) {
             0 => AccessKind::Read,
