@@ -13,4 +13,6 @@ pub mod oracle;
 #[cfg(feature = "std")]
 mod std_storage;
 #[cfg(feature = "std")]
-pub use self::std_storage::{HeapStorage, HeapUnitStorage, StdMachine};
+pub use self::std_storage::{
+    HeapFirmwareStorage, HeapStorage, HeapUnitStorage, StdFirmware, StdMachine,
+};

@@ -6,8 +6,9 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use ::snp_defs::{Region, Window};
 
 use crate::snp_model::{
-    Block, BlockView, CoreId, Coverage, Fill, Machine, OutOfMemory, Storage, UnitConfig,
-    UnitStorage, UpdateOrder, ASIDS, BLOCKS_PER_REGION, WORDS_PER_BLOCK,
+    Block, BlockView, CoreId, CoreRegs, Coverage, Fill, Firmware, FirmwareChoices, FirmwareStorage,
+    GuestSlot, Machine, MemoryRange, OutOfMemory, Storage, UnitConfig, UnitStorage, UpdateOrder,
+    ASIDS, BLOCKS_PER_REGION, WORDS_PER_BLOCK,
 };
 
 fn zeroes(words: usize) -> Box<[AtomicU64]> {
@@ -196,5 +197,57 @@ impl StdMachine {
             config,
             UpdateOrder::default(),
         )
+    }
+}
+
+/// Memory of a firmware on the heap.
+#[derive(Debug)]
+pub struct HeapFirmwareStorage {
+    cores: Box<[CoreRegs]>,
+    guests: Box<[GuestSlot]>,
+    asids: Box<[AtomicU64]>,
+    memory: Box<[MemoryRange]>,
+}
+
+impl HeapFirmwareStorage {
+    /// Ranges of the memory map: RAM, and the RMP's segments.
+    const RANGES: usize = 1024;
+
+    /// For `cores` cores, ready for `SNP_INIT`, at most `guests` guests and ASIDs below `asids`.
+    #[must_use]
+    pub fn new(cores: u32, guests: u32, asids: u32) -> Self {
+        let count = |count: u32| count as usize;
+        Self {
+            cores: std::iter::repeat_with(CoreRegs::ready).take(count(cores)).collect(),
+            guests: std::iter::repeat_with(GuestSlot::default).take(count(guests)).collect(),
+            asids: zeroes(count(asids).min(ASIDS)),
+            memory: std::iter::repeat_with(MemoryRange::default).take(Self::RANGES).collect(),
+        }
+    }
+}
+
+impl FirmwareStorage for HeapFirmwareStorage {
+    fn cores(&self) -> &[CoreRegs] {
+        &self.cores
+    }
+    fn guests(&self) -> &[GuestSlot] {
+        &self.guests
+    }
+    fn asids(&self) -> &[AtomicU64] {
+        &self.asids
+    }
+    fn memory(&self) -> &[MemoryRange] {
+        &self.memory
+    }
+}
+
+/// A firmware with everything on the heap.
+pub type StdFirmware = Firmware<HeapFirmwareStorage>;
+
+impl StdFirmware {
+    /// Firmware after power-on for a host of `cores` cores, with as many guests as ASIDs.
+    #[must_use]
+    pub fn on_heap(cores: u32, asids: u32, choices: FirmwareChoices) -> Self {
+        Self::new(HeapFirmwareStorage::new(cores, asids, asids), choices)
     }
 }

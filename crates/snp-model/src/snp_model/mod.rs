@@ -8,6 +8,7 @@ mod block_lock;
 mod choices;
 mod coverage;
 mod device;
+mod firmware;
 mod guest;
 mod guest_access;
 mod guest_checks;
@@ -27,6 +28,11 @@ pub use self::{
     choices::{Choices, Defect, Errata, PvalidateVmpl, QueryOwn, SharedMapping},
     coverage::{Coverage, PfnRange},
     device::DeviceVerdict,
+    firmware::{
+        Answer, ApiVersion, CoreRegs, Firmware, FirmwareChoices, FirmwareStorage, GuestPolicy,
+        GuestSlot, GuestState, IdBlock, InitEx, LaunchCheck, LaunchOrder, LaunchPage, MemoryRange,
+        PageType, RmpAddress, ShutdownEx,
+    },
     guest::{GuestCpu, GuestStop, Walk},
     guest_access::{GuestAccess, GuestAccessResult},
     guest_checks::{GuestCheck, GuestOrder},
