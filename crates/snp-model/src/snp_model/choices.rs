@@ -32,6 +32,17 @@ pub enum QueryOwn {
     Answered,
 }
 
+/// The code of an RMPUPDATE that frees a page and names an owner or immutability (spec/snp-arch.md
+/// cases 5 and 6: sources disagree).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum FreeWithOwner {
+    /// `FAIL_INPUT`.
+    #[default]
+    FailInput,
+    /// `FAIL_PERMISSION`.
+    FailPermission,
+}
+
 /// Errata, off unless named.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Errata {
@@ -98,6 +109,8 @@ impl Defect {
 pub struct Choices {
     /// Two instructions in one block.
     pub neighbour_race: NeighbourRace,
+    /// RMPUPDATE to an unassigned page with owner.
+    pub free_with_owner: FreeWithOwner,
     /// PVALIDATE above VMPL 0.
     pub pvalidate_vmpl: PvalidateVmpl,
     /// A guest's instruction on a page mapped with C = 0.
@@ -120,6 +133,7 @@ impl Choices {
     /// The defaults.
     pub const DEFAULT: Self = Self {
         neighbour_race: NeighbourRace::Spin,
+        free_with_owner: FreeWithOwner::FailInput,
         pvalidate_vmpl: PvalidateVmpl::FailPermission,
         shared_mapping: SharedMapping::FailInput,
         query_own: QueryOwn::Refused,

@@ -25,7 +25,7 @@ mod vmrun;
 pub use self::{
     access::{Access, AccessKind, Accessor, Verdict},
     block_lock::NeighbourRace,
-    choices::{Choices, Defect, Errata, PvalidateVmpl, QueryOwn, SharedMapping},
+    choices::{Choices, Defect, Errata, FreeWithOwner, PvalidateVmpl, QueryOwn, SharedMapping},
     coverage::{Coverage, PfnRange},
     device::DeviceVerdict,
     firmware::{

@@ -10,8 +10,8 @@ use crate::snp_defs::{
 };
 use crate::snp_model::block_lock::{Held, BLOCK_BUSY};
 use crate::snp_model::{
-    Block, BlockView, Choices, Coverage, Defect, Fill, OutOfMemory, PfnRange, RegionScan, Scan,
-    Stop, Storage, BLOCKS_PER_REGION,
+    Block, BlockView, Choices, Coverage, Defect, Fill, FreeWithOwner, OutOfMemory, PfnRange,
+    RegionScan, Scan, Stop, Storage, BLOCKS_PER_REGION,
 };
 
 /// Entries in a 64-byte line of the RMP.
@@ -65,6 +65,28 @@ impl UpdateOrder {
         Check::Lock,
         Check::Immutable,
         Check::Overlap,
+        Check::SubpageLock,
+        Check::SubpageImmutable,
+    ]);
+
+    /// Immutable before lock.
+    pub const IMMUTABLE_FIRST: Self = Self([
+        Check::Input,
+        Check::Issuer,
+        Check::Immutable,
+        Check::Lock,
+        Check::Overlap,
+        Check::SubpageImmutable,
+        Check::SubpageLock,
+    ]);
+
+    /// Overlap before lock and immutable.
+    pub const OVERLAP_FIRST: Self = Self([
+        Check::Input,
+        Check::Issuer,
+        Check::Overlap,
+        Check::Lock,
+        Check::Immutable,
         Check::SubpageLock,
         Check::SubpageImmutable,
     ]);
@@ -127,6 +149,7 @@ struct Request<'a> {
     issuer: Issuer,
     spa: Spa,
     operand: &'a RmpOperand,
+    free_with_owner: FreeWithOwner,
     /// Entries of the addressed block, absent if the page is not covered.
     target: Option<Target<'a>>,
 }
@@ -197,7 +220,7 @@ impl Check {
 
     /// `Some(code)` if the check fails.
     fn failure(self, request: &Request<'_>, counters: usize) -> Option<RmpStatus> {
-        let Request { issuer, spa, operand, target } = request;
+        let Request { issuer, spa, operand, target, .. } = request;
         let size = operand.size();
         let large = size == PageSize::Size2M;
         let of_target =
@@ -212,16 +235,17 @@ impl Check {
                 });
                 let free_with_owner =
                     !operand.is_assigned() && (operand.is_immutable() || operand.asid != 0);
-                (
-                    !spa.is_aligned(size)
-                        || operand.has_reserved_bits()
-                        || gpa.is_none()
-                        || operand.asid > RmpEntry::MAX_ASID
-                        || operand.asid as usize >= counters
-                        || free_with_owner
-                        || target.is_none(),
-                    RmpStatus::FAIL_INPUT,
-                )
+                let bad = !spa.is_aligned(size)
+                    || operand.has_reserved_bits()
+                    || gpa.is_none()
+                    || operand.asid > RmpEntry::MAX_ASID
+                    || operand.asid as usize >= counters
+                    || target.is_none();
+                let status = match request.free_with_owner {
+                    FreeWithOwner::FailPermission if !bad => RmpStatus::FAIL_PERMISSION,
+                    _ => RmpStatus::FAIL_INPUT,
+                };
+                (bad || free_with_owner, status)
             }
             Self::Issuer => (issuer.asid != 0, RmpStatus::FAIL_PERMISSION),
             Self::Lock => (of_target(RmpEntry::lock), RmpStatus::FAIL_INUSE),
@@ -332,7 +356,8 @@ impl<S: Storage> Rmp<S> {
             view: self.storage.block(Block::of(pfn)),
             index: index_in_block(pfn),
         });
-        let mut request = Request { issuer, spa, operand, target: None };
+        let free_with_owner = self.choices.free_with_owner;
+        let mut request = Request { issuer, spa, operand, free_with_owner, target: None };
         let mut lines = 0;
         let held = match target {
             Some(Target { view: BlockView::Dense(words), .. }) => {

@@ -1,0 +1,10 @@
+//! The numbered cases of spec/snp-arch.md section 7, one test each.
+
+mod access;
+mod defects;
+mod firmware;
+mod guest;
+mod platform;
+mod scope;
+mod support;
+mod update;
