@@ -13,7 +13,7 @@ fn red_cases(defect: Defect) -> Vec<fn()> {
         Defect::ValidatedKept => {
             vec![update::case_015_another_guest_address, update::case_016_another_guest]
         }
-        Defect::LockIgnored => {
+        Defect::LockIgnored | Defect::InUseNotMarked => {
             vec![update::case_010_save_area_of_a_running_vcpu, update::case_023_smash_a_page_in_use]
         }
         Defect::SmashSameGpa => vec![update::case_024_smash],
@@ -22,9 +22,6 @@ fn red_cases(defect: Defect) -> Vec<fn()> {
         Defect::ValidatedIgnored => vec![access::case_051_not_validated],
         Defect::SubsetIgnored => vec![guest::case_036_rmpadjust_grants_what_the_caller_lacks],
         Defect::CarryLost => vec![guest::case_028_pvalidate_twice],
-        Defect::InUseNotMarked => {
-            vec![update::case_010_save_area_of_a_running_vcpu, update::case_023_smash_a_page_in_use]
-        }
         Defect::AsidStaysClean => vec![
             firmware::case_078_activate_a_dirty_asid,
             firmware::case_083_shutdown_with_a_dirty_asid,
