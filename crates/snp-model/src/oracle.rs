@@ -6,13 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ::snp_defs::{
-    PageSize, PageState, Pfn, Region, RmpOperand, RmpStatus, RmpoptBase, RmpoptFunction, Spa,
-    Window, PAGES_PER_REGION,
+    NestedFaultCode, PageSize, PageState, Pfn, Region, RmpOperand, RmpStatus, RmpoptBase,
+    RmpoptFunction, Spa, Window, PAGES_PER_REGION,
 };
 
 use crate::snp_model::{
-    Access, AccessKind, Accessor, BaseWrite, CoreId, EnableToggle, Exception, InitLayout, Issuer,
-    Outcome, OutsideWindow, PfnRange, RmpRead, UnitConfig, Update, Verdict,
+    Access, AccessKind, Accessor, BaseWrite, CoreId, EnableToggle, Exception, GuestCpu,
+    GuestResult, GuestStop, InitLayout, Issuer, Outcome, OutsideWindow, PfnRange, RmpRead,
+    UnitConfig, Update, Verdict, Walk,
 };
 
 /// A page's RMP entry.
@@ -35,6 +36,8 @@ pub struct Page {
     pub asid: u32,
     /// Guest address, or firmware's own data.
     pub gpa: u64,
+    /// Rights of VMPL 0 to 3.
+    pub rights: [u8; 4],
 }
 
 impl Page {
@@ -47,6 +50,7 @@ impl Page {
         vmsa: false,
         asid: 0,
         gpa: 0,
+        rights: [0; 4],
     };
     const HV_FIXED: Self = Self { immutable: true, ..Self::HYPERVISOR };
     const FIRMWARE: Self = Self { assigned: true, immutable: true, lock: true, ..Self::HYPERVISOR };
@@ -433,10 +437,12 @@ impl Oracle {
             new.immutable = operand.immutable == 1;
             new.asid = operand.asid;
             new.gpa = operand.gpa;
+            new.rights = [0x1F, 0, 0, 0];
             if old.assigned && old.asid == new.asid && old.gpa == new.gpa && old.large == new.large
             {
                 new.validated = old.validated;
                 new.vmsa = old.vmsa;
+                new.rights = old.rights;
             }
         }
         if large {
@@ -516,6 +522,182 @@ impl Oracle {
             },
             lines: if pfn - head < 4 { 1 } else { 2 },
         })
+    }
+
+    // ---- guests ----
+
+    /// What the RMP says of a page: the head speaks for a 2M page. The second is this page's own
+    /// guest address.
+    #[must_use]
+    pub fn governing(&self, pfn: u64) -> Option<(Page, u64)> {
+        let own = self.page(pfn)?;
+        let head = self.page(pfn - pfn % BLOCK)?;
+        let inside = (head.gpa + pfn % BLOCK * 4096) % (1 << 51);
+        Some(if head.large { (head, inside) } else { (own, own.gpa) })
+    }
+
+    fn change_governing(&mut self, pfn: u64, page: Page) {
+        let head = pfn - pfn % BLOCK;
+        let large = self.page(head).is_some_and(|page| page.large);
+        self.set(if large { head } else { pfn }, page);
+    }
+
+    /// Bits 0 (present), 2 (user), 31 (RMP), 32 (final address), 34 (C = 1), and more.
+    fn fault(walk: &Walk, bits: u64) -> GuestStop {
+        let private = u64::from(walk.private) << 34;
+        GuestStop::NestedFault(NestedFaultCode(1 | 1 << 2 | 1 << 31 | 1 << 32 | private | bits))
+    }
+
+    /// The checks that PVALIDATE and RMPADJUST share once the operand is good.
+    fn guest_page(
+        &self,
+        cpu: GuestCpu,
+        walk: &Walk,
+        large: bool,
+    ) -> Result<Result<Page, RmpStatus>, GuestStop> {
+        let refused = Err(Self::fault(walk, 0));
+        let Some((page, gpa)) = self.governing(walk.spa.get() / 4096) else { return refused };
+        if !page.assigned || page.asid != cpu.asid || gpa != walk.gpa.get() || page.immutable {
+            return refused;
+        }
+        Ok(match (large, page.large) {
+            (true, false) => Err(RmpStatus::FAIL_SIZEMISMATCH),
+            (false, true) => return Err(Self::fault(walk, 1 << 35)),
+            _ if page.lock => Err(RmpStatus::FAIL_INUSE),
+            _ => Ok(page),
+        })
+    }
+
+    fn guest_lines(&self, walk: &Walk) -> u32 {
+        let pfn = walk.spa.get() / 4096;
+        match self.page(pfn) {
+            None => 0,
+            Some(_) if pfn % BLOCK < 4 => 1,
+            Some(_) => 2,
+        }
+    }
+
+    fn is_guest(&self, core: CoreId, cpu: GuestCpu) -> Result<(), GuestStop> {
+        if self.cores[core.0 as usize].snp_en && cpu.asid != 0 {
+            Ok(())
+        } else {
+            Err(GuestStop::Exception(Exception::UndefinedOpcode))
+        }
+    }
+
+    /// PVALIDATE with the default switches.
+    pub fn pvalidate(
+        &mut self,
+        core: CoreId,
+        cpu: GuestCpu,
+        walk: &Walk,
+        size: u64,
+        validate: u64,
+    ) -> Result<GuestResult, GuestStop> {
+        self.is_guest(core, cpu)?;
+        let lines = self.guest_lines(walk);
+        let result = |status, carry| Ok(GuestResult { status, carry, lines });
+        let aligned = walk.gva % if size == 1 { 2 << 20 } else { 4096 } == 0;
+        if size > 1 || validate > 1 || !aligned {
+            return result(RmpStatus::FAIL_INPUT, false);
+        }
+        if cpu.vmpl != 0 {
+            return result(RmpStatus::FAIL_PERMISSION, false);
+        }
+        if !walk.private {
+            return result(RmpStatus::FAIL_INPUT, false);
+        }
+        match self.guest_page(cpu, walk, size == 1)? {
+            Err(status) => result(status, false),
+            Ok(page) if page.validated == (validate == 1) => result(RmpStatus::SUCCESS, true),
+            Ok(page) => {
+                let pfn = walk.spa.get() / 4096;
+                self.change_governing(pfn, Page { validated: validate == 1, ..page });
+                result(RmpStatus::SUCCESS, false)
+            }
+        }
+    }
+
+    /// RMPADJUST with the default switches.
+    pub fn rmpadjust(
+        &mut self,
+        core: CoreId,
+        cpu: GuestCpu,
+        walk: &Walk,
+        size: u64,
+        rdx: u64,
+    ) -> Result<GuestResult, GuestStop> {
+        self.is_guest(core, cpu)?;
+        let lines = self.guest_lines(walk);
+        let result = |status| Ok(GuestResult { status, carry: false, lines });
+        let aligned = walk.gva % if size == 1 { 2 << 20 } else { 4096 } == 0;
+        let (target, rights) = ((rdx & 0xFF) as usize, (rdx >> 8) as u8);
+        if size > 1 || !aligned || rdx >> 17 != 0 || target > 3 || rights > 0x1F {
+            return result(RmpStatus::FAIL_INPUT);
+        }
+        if target <= usize::from(cpu.vmpl) {
+            return result(RmpStatus::FAIL_PERMISSION);
+        }
+        if !walk.private {
+            return result(RmpStatus::FAIL_INPUT);
+        }
+        let mut page = match self.guest_page(cpu, walk, size == 1)? {
+            Err(status) => return result(status),
+            Ok(page) => page,
+        };
+        if !page.validated {
+            return Err(GuestStop::Vc(0x404));
+        }
+        if rights & !page.rights[usize::from(cpu.vmpl)] != 0 {
+            return result(RmpStatus::FAIL_PERMISSION);
+        }
+        page.rights[target] = rights;
+        if cpu.vmpl == 0 {
+            page.vmsa = rdx >> 16 == 1;
+        }
+        self.change_governing(walk.spa.get() / 4096, page);
+        result(RmpStatus::SUCCESS)
+    }
+
+    /// An SNP guest's data access.
+    #[must_use]
+    pub fn guest_data(
+        &self,
+        core: CoreId,
+        cpu: GuestCpu,
+        write: bool,
+        walk: &Walk,
+    ) -> Result<(), GuestStop> {
+        let write_bit = u64::from(write) << 1;
+        if !self.cores[core.0 as usize].snp_en || !(write || walk.private) {
+            return Ok(());
+        }
+        let pfn = walk.spa.get() / 4096;
+        if !walk.private {
+            let first = pfn - pfn % walk.nested.pages();
+            let taken = self.first_assigned(first, first + walk.nested.pages()).is_some();
+            let stop = Self::fault(walk, write_bit);
+            return if taken && self.is_covered(first) { Err(stop) } else { Ok(()) };
+        }
+        let large = walk.nested == PageSize::Size2M;
+        let refused = |bits| Err(Self::fault(walk, write_bit | bits));
+        let Some((page, gpa)) = self.governing(pfn) else { return refused(0) };
+        if !page.assigned || page.asid != cpu.asid || gpa != walk.gpa.get() || page.immutable {
+            return refused(0);
+        }
+        if page.large != large {
+            return refused(1 << 35);
+        }
+        if !page.validated {
+            return Err(GuestStop::Vc(0x404));
+        }
+        let rights = page.rights[usize::from(cpu.vmpl)];
+        let needed = if write { 0b11 } else { 0b01 };
+        if rights & needed == needed {
+            Ok(())
+        } else {
+            refused(1 << 36)
+        }
     }
 
     // ---- RMPOPT ----

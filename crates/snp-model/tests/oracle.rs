@@ -45,6 +45,11 @@ fn a_million_operations_agree() {
     for (code, count) in [0, 1, 2, 3, 4, 7].map(|code| (code, sum.codes[code])) {
         assert!(count > 500, "code {code} came {count} times");
     }
+    for (code, count) in [0, 1, 2, 3, 6].map(|code| (code, sum.guest_codes[code])) {
+        assert!(count > 50, "code {code} came {count} times to a guest");
+    }
+    assert!(sum.carries > 50 && sum.guest_allowed > 500 && sum.guest_vc > 500);
+    assert!(sum.guest_faults > 500);
     assert!(sum.optimised > 10_000 && sum.cached > 2_000 && sum.raced > 200);
     assert!(sum.skipped > 2_000 && sum.refused > 2_000 && sum.inits > 100);
 }
@@ -72,7 +77,7 @@ fn bits_that_survive_break_law_1() {
     let misses =
         UnitConfig { en_toggle: EnableToggle::KeepsAndMissesRmpupdate, ..UnitConfig::default() };
     for config in [by_index, misses] {
-        let broken = (0..8).any(|seed| run(&Plan { laws: true, ..plan(seed, config) }).is_err());
+        let broken = (0..64).any(|seed| run(&Plan { laws: true, ..plan(seed, config) }).is_err());
         assert!(broken, "{config:?}");
     }
 }

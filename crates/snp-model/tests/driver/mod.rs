@@ -11,8 +11,9 @@ use std::fmt::{self, Debug};
 use snp_defs::{Gpa, PageSize, Pfn, Region, RmpOperand, RmpoptFunction, Spa, PAGES_PER_REGION};
 use snp_model::oracle::{Oracle, Pending};
 use snp_model::{
-    AccessKind, Accessor, BaseWrite, Begun, CoreId, Coverage, EnableToggle, Fault, InitLayout,
-    Issuer, OutsideWindow, PfnRange, ScanCache, StdMachine, Stop, UnitConfig,
+    AccessKind, Accessor, BaseWrite, Begun, CoreId, Coverage, EnableToggle, Fault, GuestAccess,
+    GuestCpu, GuestStop, InitLayout, Issuer, OutsideWindow, PfnRange, ScanCache, StdMachine, Stop,
+    UnitConfig, Walk,
 };
 
 /// Splitmix64.
@@ -96,6 +97,11 @@ pub(crate) struct Tally {
     pub(crate) skipped: u64,
     pub(crate) refused: u64,
     pub(crate) codes: [u64; 8],
+    pub(crate) guest_codes: [u64; 8],
+    pub(crate) carries: u64,
+    pub(crate) guest_allowed: u64,
+    pub(crate) guest_vc: u64,
+    pub(crate) guest_faults: u64,
     pub(crate) inits: u64,
 }
 
@@ -107,6 +113,13 @@ impl Tally {
         self.skipped += other.skipped;
         self.refused += other.refused;
         self.inits += other.inits;
+        self.carries += other.carries;
+        self.guest_allowed += other.guest_allowed;
+        self.guest_vc += other.guest_vc;
+        self.guest_faults += other.guest_faults;
+        for (sum, code) in self.guest_codes.iter_mut().zip(other.guest_codes) {
+            *sum += code;
+        }
         for (sum, code) in self.codes.iter_mut().zip(other.codes) {
             *sum += code;
         }
@@ -299,14 +312,16 @@ impl Pair {
             300..=339 => self.rmpupdate_2m(),
             340..=354 => self.rmpupdate_odd(),
             355..=369 => self.psmash(),
-            370..=409 => self.edit(),
+            370..=389 => self.edit(),
+            390..=409 => self.guest_instruction(),
             410..=419 => self.free_region(),
             420..=469 => self.rmpread(),
             470..=689 => self.rmpopt(),
             690..=734 => self.begin(),
             735..=784 => self.finish(),
             785..=794 => self.wrmsr(),
-            795..=954 => self.access(),
+            795..=914 => self.access(),
+            915..=954 => self.guest_access(),
             955..=974 => self.drop_cache(),
             975..=977 => self.platform(),
             _ => self.repair(),
@@ -545,6 +560,85 @@ impl Pair {
             self.tally.refused += u64::from(verdict != snp_model::Verdict::Allowed);
         }
         same("access", model, oracle).map(|_| ())
+    }
+
+    /// A guest's translation, more often right than wrong.
+    fn guest(&mut self) -> (GuestCpu, Walk) {
+        let mut page = self.page();
+        for _ in 0..12 {
+            if self.oracle.governing(page.get()).is_some_and(|(entry, _)| entry.asid != 0) {
+                break;
+            }
+            page = self.page();
+        }
+        let (entry, gpa) = self.oracle.governing(page.get()).unwrap_or_default();
+        let mut asid = entry.asid;
+        let mut gpa = gpa;
+        let mut nested = if entry.large { PageSize::Size2M } else { PageSize::Size4K };
+        let mut private = true;
+        let vmpl = self.rng.pick(&[0, 0, 0, 1, 2, 3]);
+        match self.rng.below(12) {
+            0 => asid = self.rng.pick(&[0, 1, 2, 1023]),
+            1 => gpa = self.rng.below(3) * 4096,
+            2 => nested = self.rng.pick(&[PageSize::Size4K, PageSize::Size2M]),
+            3 => private = false,
+            _ => {}
+        }
+        // A guest may map a page anywhere: 2M instructions need a 2M virtual address.
+        let gva = if self.rng.one_in(2) { 0 } else { gpa };
+        let gpa = Gpa::new(gpa).unwrap();
+        (GuestCpu { asid, vmpl }, Walk { gva, gpa, spa: page.spa(), nested, private })
+    }
+
+    fn guest_instruction(&mut self) -> Result<(), String> {
+        let core = self.core();
+        let (cpu, walk) = self.guest();
+        let size = match (walk.nested, self.rng.below(10)) {
+            (_, 0) => self.rng.below(3),
+            (nested, _) => nested.bit(),
+        };
+        // Now and then a vCPU runs with this page.
+        let in_use = self.rng.one_in(25);
+        if in_use {
+            self.edit_page(walk.spa.pfn(), 1);
+        }
+        let result = if self.rng.one_in(2) {
+            let validate = u64::from(!self.rng.one_in(4));
+            self.note(("PVALIDATE", core, cpu, walk, size, validate));
+            let model = self.machine.pvalidate(core, cpu, &walk, size, validate);
+            same("PVALIDATE", model, self.oracle.pvalidate(core, cpu, &walk, size, validate))?
+        } else {
+            let rights = self.rng.pick(&[0, 1, 3, 0x1F, 0x1F, 0x20]);
+            let rdx = self.rng.below(5) | rights << 8 | self.rng.below(2) << 16;
+            self.note(("RMPADJUST", core, cpu, walk, size, rdx));
+            let model = self.machine.rmpadjust(core, cpu, &walk, size, rdx);
+            same("RMPADJUST", model, self.oracle.rmpadjust(core, cpu, &walk, size, rdx))?
+        };
+        if in_use {
+            self.edit_page(walk.spa.pfn(), 2);
+        }
+        if let Ok(result) = result {
+            self.tally.guest_codes[result.status.0 as usize] += 1;
+            self.tally.carries += u64::from(result.carry);
+        }
+        let state = self.machine.page_state(walk.spa.pfn());
+        same("state", state, self.oracle.page_state(walk.spa.pfn())).map(|_| ())
+    }
+
+    fn guest_access(&mut self) -> Result<(), String> {
+        let core = self.core();
+        let (cpu, walk) = self.guest();
+        let write = self.rng.one_in(2);
+        self.note(("guest", core, cpu, walk, write));
+        let access = if write { GuestAccess::Write } else { GuestAccess::Read };
+        let model = self.machine.check_guest(core, cpu, access, &walk).verdict;
+        let verdict = same("guest", model, self.oracle.guest_data(core, cpu, write, &walk))?;
+        match verdict {
+            Ok(()) => self.tally.guest_allowed += 1,
+            Err(GuestStop::Vc(_)) => self.tally.guest_vc += 1,
+            Err(_) => self.tally.guest_faults += 1,
+        }
+        Ok(())
     }
 
     fn drop_cache(&mut self) -> Result<(), String> {
