@@ -660,7 +660,6 @@ impl Oracle {
     }
 
     /// An SNP guest's data access.
-    #[must_use]
     pub fn guest_data(
         &self,
         core: CoreId,

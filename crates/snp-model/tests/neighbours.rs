@@ -7,8 +7,8 @@ use std::thread;
 
 use snp_defs::{Gpa, PageSize, PageState, Pfn, Region, RmpOperand, RmpStatus, RmpoptFunction};
 use snp_model::{
-    Choices, CoreId, Coverage, GuestCpu, GuestStop, InitLayout, NeighbourRace, PfnRange, SaveArea,
-    StdMachine, UnitConfig, VmrunPages, Walk,
+    Choices, CoreId, Coverage, GuestAccess, GuestCpu, GuestStop, InitLayout, NeighbourRace,
+    PfnRange, SaveArea, StdMachine, UnitConfig, VmrunPages, Walk,
 };
 
 const CORE: CoreId = CoreId(0);
@@ -159,5 +159,43 @@ fn waiting_is_bounded() {
         assert!(matches!(stop, Err(GuestStop::NestedFault(code)) if code.rmp()));
         assert!(host.rmpopt(CORE, 0, RmpoptFunction::Report).is_err(), "RMPOPT is off");
         leave.store(true, Ordering::Release);
+    });
+}
+
+/// A guest's page goes to another guest, which opens it to its VMPL 1, and back. The first guest's
+/// VMPL 1 never had a right: no mixture of the two moments may give it one.
+#[test]
+fn a_check_sees_one_moment() {
+    let host = host(NeighbourRace::Spin);
+    let at = page(7);
+    let operand =
+        |asid| RmpOperand::private(Gpa::new(0x7000).unwrap(), PageSize::Size4K, asid, false);
+    let walk = Walk {
+        gva: 0x7000,
+        gpa: Gpa::new(0x7000).unwrap(),
+        spa: at.spa(),
+        nested: PageSize::Size4K,
+        private: true,
+    };
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..ROUNDS {
+                for asid in [1, 2] {
+                    let cpu = GuestCpu { asid, vmpl: 0 };
+                    host.rmpupdate(CORE, at.spa(), &operand(asid)).unwrap();
+                    host.pvalidate(CORE, cpu, &walk, 0, 1).unwrap();
+                    if asid == 2 {
+                        host.rmpadjust(CORE, cpu, &walk, 0, 1 | 0x1F << 8).unwrap();
+                    }
+                }
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        let first = GuestCpu { asid: 1, vmpl: 1 };
+        while !stop.load(Ordering::Relaxed) {
+            let access = host.check_guest(CORE, first, GuestAccess::Read, &walk);
+            assert!(access.verdict.is_err());
+        }
     });
 }

@@ -1,6 +1,7 @@
 //! RMP checks on an SNP guest's accesses (spec/snp-arch.md 5.1 to 5.3). RMPOPT never saves them.
 
 use crate::snp_defs::{NestedFaultCode, PageSize, VC_PAGE_NOT_VALIDATED};
+use crate::snp_model::page_lock::LockFailure;
 use crate::snp_model::{CoreId, Defect, GuestCpu, GuestStop, Machine, Storage, UnitStorage, Walk};
 
 /// What an SNP guest does with memory.
@@ -131,7 +132,15 @@ impl<S: Storage, U: UnitStorage> Machine<S, U> {
     }
 
     fn check_private(&self, cpu: GuestCpu, access: GuestAccess, walk: &Walk) -> GuestAccessResult {
-        let page = self.rmp().governing(walk.spa.pfn());
+        // Under the block's lock, so that both words of the entry are of one moment.
+        let page = match self.rmp().lock(walk.spa.pfn()) {
+            Ok(page) => Some(page.governing()),
+            Err(LockFailure::NotCovered) => None,
+            // A spurious fault: another CPU changes the entry, and the host repeats.
+            Err(LockFailure::Busy) => {
+                return GuestAccessResult { verdict: Err(access.fault(true, 0)), lines: 1 };
+            }
+        };
         let lines = page.map_or(0, |page| page.lines);
         let entry = page.map(|page| page.entry).unwrap_or_default();
         let choices = self.rmp().choices();

@@ -111,11 +111,4 @@ impl<S: Storage> Rmp<S> {
         };
         Ok(LockedPage { view, held, index: index_in_block(pfn) })
     }
-
-    /// What the RMP says of a page, without a lock: a check that meets a change sees the state before
-    /// or after it, or refuses. `None` if the page has no entry.
-    pub(super) fn governing(&self, pfn: Pfn) -> Option<Governing> {
-        let head = self.entry(pfn.head())?;
-        Some(Governing::of(head, self.entry(pfn)?, index_in_block(pfn)))
-    }
 }
