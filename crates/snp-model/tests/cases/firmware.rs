@@ -1,12 +1,13 @@
 //! Cases 61 to 86: the firmware's commands.
 
 use snp_defs::{
-    FirmwareCommand, FirmwareStatus as Status, Hwcr, PageFaultCode, PageState, RmpEntry,
-    RmpOperand, RmpStatus, Syscfg, VmHsavePa,
+    FirmwareCommand, FirmwareStatus as Status, Hwcr, PageFaultCode, PageState, Region, RmpEntry,
+    RmpOperand, RmpStatus, RmpoptBase, RmpoptFunction, Syscfg, VmHsavePa,
 };
 use snp_model::{
     Answer, ApiVersion, CoreId, FirmwareChoices, FirmwareStorage, GuestPolicy, GuestState, IdBlock,
-    LaunchOrder, LaunchPage, PageType, PfnRange, RmpAddress, ShutdownEx, Verdict,
+    LaunchOrder, LaunchPage, PageType, PfnRange, RmpAddress, ScanCache, ShutdownEx, UnitConfig,
+    Verdict,
 };
 
 use super::support::*;
@@ -597,6 +598,36 @@ fn set_state_makes_firmware_pages_hv_fixed() {
         assert_eq!(host.update(at, &SHARED), RmpStatus::FAIL_PERMISSION);
     }
     assert_eq!(host.host_write(2 * BLOCK, M2), Verdict::Allowed);
+}
+
+/// What the firmware changes of assignment or size, RMPOPT sees.
+#[test]
+fn rmpopt_follows_the_firmware() {
+    let scan_cache = ScanCache { enabled: true, negative: true };
+    let unit = UnitConfig { scan_cache, ..UnitConfig::default() };
+    let host = Setup { unit, ..Setup::default() }.host();
+    let base = RmpoptBase::enabled_at(Region::ZERO).raw();
+    host.machine.wrmsr_rmpopt_base(CORE, base).unwrap();
+    let verify = || host.machine.rmpopt(CORE, 0, RmpoptFunction::Verify).unwrap();
+    assert!(verify().cf);
+    host.give(BLOCK, &RmpOperand::private(gpa(0), M2, 0, true));
+    assert!(!verify().cf && verify().cached);
+    assert_eq!(host.firmware.page_set_state(&host.machine, &[pages(BLOCK, 512)]), Ok(()));
+    assert!(verify().cf);
+    joinable(&host, 2 * BLOCK);
+    assert!(!verify().cf && verify().cached);
+    assert_eq!(host.firmware.page_unsmash(&host.machine, spa(2 * BLOCK)), Ok(()));
+    let again = verify();
+    assert!(!again.cf && !again.cached, "a collapse clears what was known");
+    // A new RMP, and a kept one, clear the tables.
+    assert_eq!(host.reclaim(2 * BLOCK, M2), Ok(()));
+    host.give(2 * BLOCK, &SHARED_2M);
+    assert!(verify().cf);
+    let end = ShutdownEx::default();
+    assert_eq!(host.firmware.snp_shutdown_ex(&host.machine, &end), Ok(()));
+    assert!(host.machine.unit().is_optimised(CORE, Region::ZERO));
+    assert_eq!(host.init(&|init| init.init_rmp = false), Ok(()));
+    assert!(!host.machine.unit().is_optimised(CORE, Region::ZERO));
 }
 
 #[test]

@@ -104,6 +104,7 @@ pub(super) struct Setup {
     pub(super) order: UpdateOrder,
     pub(super) choices: Choices,
     pub(super) firmware: FirmwareChoices,
+    pub(super) unit: UnitConfig,
 }
 
 impl Default for Setup {
@@ -112,6 +113,7 @@ impl Default for Setup {
             order: UpdateOrder::SUGGESTED,
             choices: Choices::DEFAULT,
             firmware: FirmwareChoices::DEFAULT,
+            unit: UnitConfig::default(),
         }
     }
 }
@@ -131,7 +133,7 @@ impl Setup {
             HeapStorage::new(4),
             coverage,
             HeapUnitStorage::new(CORES, 4),
-            UnitConfig::default(),
+            self.unit,
             self.order,
         );
         let machine = machine.with_choices(choices);
