@@ -6,8 +6,8 @@ use std::thread;
 
 use snp_defs::{FirmwareStatus, Gpa, PageSize, PageState, Pfn, RmpOperand, Spa};
 use snp_model::{
-    CoreId, Coverage, FirmwareChoices, GuestAccess, GuestCpu, GuestPolicy, InitEx, InitLayout, LaunchPage, PfnRange,
-    StdFirmware, StdMachine, UnitConfig, Walk,
+    CoreId, Coverage, FirmwareChoices, GuestAccess, GuestCpu, GuestPolicy, InitEx, InitLayout,
+    LaunchPage, PfnRange, StdFirmware, StdMachine, UnitConfig, Walk,
 };
 
 const CORE: CoreId = CoreId(0);

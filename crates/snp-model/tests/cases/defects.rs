@@ -5,7 +5,7 @@ use std::panic::catch_unwind;
 use snp_model::Defect;
 
 use super::support::with_defect;
-use super::{access, firmware, guest, update};
+use super::{access, firmware_guests, firmware_pages, firmware_platform, guest, update};
 
 fn red_cases(defect: Defect) -> Vec<fn()> {
     match defect {
@@ -23,11 +23,11 @@ fn red_cases(defect: Defect) -> Vec<fn()> {
         Defect::SubsetIgnored => vec![guest::case_036_rmpadjust_grants_what_the_caller_lacks],
         Defect::CarryLost => vec![guest::case_028_pvalidate_twice],
         Defect::AsidStaysClean => vec![
-            firmware::case_078_activate_a_dirty_asid,
-            firmware::case_083_shutdown_with_a_dirty_asid,
+            firmware_guests::case_078_activate_a_dirty_asid,
+            firmware_platform::case_083_shutdown_with_a_dirty_asid,
         ],
-        Defect::ReclaimSizeLast => vec![firmware::case_080_reclaim_with_another_size],
-        Defect::UnsmashPermissionsIgnored => vec![firmware::case_082_unsmash],
+        Defect::ReclaimSizeLast => vec![firmware_pages::case_080_reclaim_with_another_size],
+        Defect::UnsmashPermissionsIgnored => vec![firmware_pages::case_082_unsmash],
     }
 }
 

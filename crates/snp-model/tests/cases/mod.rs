@@ -2,7 +2,9 @@
 
 mod access;
 mod defects;
-mod firmware;
+mod firmware_guests;
+mod firmware_pages;
+mod firmware_platform;
 mod guest;
 mod platform;
 mod scope;

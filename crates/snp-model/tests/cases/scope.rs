@@ -20,11 +20,13 @@ const OUT_OF_SCOPE: [(u32, &str); 9] = [
 ];
 
 /// The sources of the cases that run here.
-const SOURCES: [&str; 5] = [
+const SOURCES: [&str; 7] = [
     include_str!("update.rs"),
     include_str!("guest.rs"),
     include_str!("access.rs"),
-    include_str!("firmware.rs"),
+    include_str!("firmware_guests.rs"),
+    include_str!("firmware_pages.rs"),
+    include_str!("firmware_platform.rs"),
     include_str!("platform.rs"),
 ];
 

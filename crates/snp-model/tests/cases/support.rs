@@ -3,8 +3,8 @@
 use std::cell::Cell;
 
 use snp_defs::{
-    Gpa, NestedFaultCode, PageSize, PageState, Pfn, RmpEntry, RmpOperand, RmpStatus, Spa,
-    PAGES_PER_REGION, VC_PAGE_NOT_VALIDATED,
+    FirmwareStatus, Gpa, NestedFaultCode, PageSize, PageState, Pfn, RmpEntry, RmpOperand,
+    RmpStatus, Spa, PAGES_PER_REGION, VC_PAGE_NOT_VALIDATED,
 };
 use snp_model::{
     Accessor, Answer, Choices, CoreId, Coverage, Defect, FirmwareChoices, GuestAccess, GuestCpu,
@@ -30,6 +30,9 @@ pub(super) const FIXED: u64 = 2 << 30;
 pub(super) const UNCOVERED: u64 = 3 << 30;
 pub(super) const SHARED: RmpOperand = RmpOperand::shared(K4);
 pub(super) const SHARED_2M: RmpOperand = RmpOperand::shared(M2);
+pub(super) const INVALID_CONFIG: Answer = Err(FirmwareStatus::INVALID_CONFIG);
+pub(super) const INVALID_STATE: Answer = Err(FirmwareStatus::INVALID_PAGE_STATE);
+pub(super) const INVALID_SIZE: Answer = Err(FirmwareStatus::INVALID_PAGE_SIZE);
 /// Every right.
 pub(super) const ALL: u64 = 0x1F;
 
