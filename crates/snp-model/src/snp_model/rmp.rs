@@ -1,6 +1,6 @@
 //! The Reverse Map Table and the instructions that change and read it: RMPUPDATE, RMPREAD.
 //!
-//! Source: spec/snp-arch.md 2.4, 2.6, 3.3, 3.7, 3.9. Choices where it is silent: NOT-MODELLED.md.
+//! Source: spec/snp-arch.md 2.4, 2.6, 3.3, 3.7, 3.9. Choices where it is silent: docs/not-modelled.md.
 
 use core::sync::atomic::Ordering;
 
