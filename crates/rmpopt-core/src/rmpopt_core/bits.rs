@@ -1,5 +1,6 @@
-//! Bitmaps: one bit per region of the host, and one bit per region of a core's window.
+//! Bitmaps: one bit per region of the host, per region of a core's window, and per core.
 
+use crate::rmpopt_core::CoreId;
 use crate::snp_defs::{Region, Window};
 
 /// Words of a [`WindowMask`]: 2,048 bits.
@@ -140,6 +141,46 @@ impl WindowMask {
     }
 }
 
+/// A set of cores, up to 4,096: what the core's storage is sized for at worst.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct CoreSet([u64; Self::WORDS]);
+
+impl CoreSet {
+    /// Cores that fit in.
+    pub(crate) const MAX: u16 = 4096;
+    const WORDS: usize = (Self::MAX / 64) as usize;
+    /// No core.
+    pub(crate) const EMPTY: Self = Self([0; Self::WORDS]);
+
+    /// Holds the first `cores` cores and no other.
+    pub(crate) fn fill(&mut self, cores: u16) {
+        let mut left = u32::from(cores);
+        for word in &mut self.0 {
+            let here = left.min(64);
+            *word = u64::MAX.checked_shr(64 - here).unwrap_or(0);
+            left = left.saturating_sub(here);
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.0.fill(0);
+    }
+
+    pub(crate) fn contains(&self, core: CoreId) -> bool {
+        test(&self.0, u32::from(core.0))
+    }
+
+    /// Takes a core in or out; one that does not fit is never in.
+    pub(crate) fn put(&mut self, core: CoreId, on: bool) {
+        assign(&mut self.0, u32::from(core.0), on);
+    }
+
+    /// The first core at or after `from`.
+    pub(crate) fn next(&self, from: u16) -> Option<CoreId> {
+        next_set(&self.0, u32::from(from)).map(|core| CoreId(core as u16))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,6 +199,23 @@ mod tests {
         assert_eq!(at(16), [16, 63, 64, 100, 2063]);
         assert_eq!(at(64), [64, 100, 2063, 2064]);
         assert_eq!(at(2501), Vec::<u32>::new());
+    }
+
+    #[test]
+    fn a_set_of_cores_holds_no_more_than_there_are() {
+        let mut set = CoreSet::EMPTY;
+        for cores in [0, 1, 63, 64, 65, 512, 4095, 4096] {
+            set.fill(cores);
+            let last = cores.checked_sub(1).map(CoreId);
+            assert!(last.is_none_or(|last| set.contains(last)), "{cores}");
+            assert_eq!(set.next(cores), None, "{cores}");
+        }
+        set.put(CoreId(9), false);
+        assert_eq!((set.next(9), set.next(4095)), (Some(CoreId(10)), Some(CoreId(4095))));
+        set.put(CoreId(4096), true);
+        assert!(!set.contains(CoreId(4096)));
+        set.clear();
+        assert_eq!(set, CoreSet::EMPTY);
     }
 
     #[test]

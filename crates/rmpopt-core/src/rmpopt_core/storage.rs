@@ -15,8 +15,6 @@ pub struct CoreCell {
     pub(crate) window: Window,
     pub(crate) state: CoreState,
     pub(crate) believed: WindowMask,
-    /// Up to which generation of clean regions it has been looked at.
-    pub(crate) seen: u32,
     /// What this core was offered and has not finished.
     pub(crate) offered: Option<Offered>,
     /// Writes of its base that have not been answered.

@@ -10,6 +10,7 @@
 //! `WQ_UNBOUND` work runs where the scheduler puts it; here always on the first enabled core
 //! (assumed).
 
+use crate::rmpopt_core::bits::CoreSet;
 use crate::rmpopt_core::{
     window, Action, Budget, Capable, Claims, CoreId, Event, Host, LivenessBound, Policy, Request,
     Serial, Ticket, Time, WorstCase, SECOND,
@@ -18,10 +19,6 @@ use crate::snp_defs::{Region, RmpoptBase, Window};
 
 /// Upstream's `RMPOPT_WORK_TIMEOUT`.
 pub const DELAY_NS: u64 = 10 * SECOND;
-
-/// Cores this policy can drive: its masks are arrays.
-const MAX_CORES: u16 = 4096;
-const WORDS: usize = (MAX_CORES / 64) as usize;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
@@ -55,8 +52,8 @@ pub struct V10 {
     delay_ns: u64,
     init: u32,
     serial: Serial,
-    participates: [u64; WORDS],
-    enabled: [u64; WORDS],
+    participates: CoreSet,
+    enabled: CoreSet,
     window: Window,
     /// First region past the pass: top of RAM rounded up, at most 2 TiB from the base.
     end: u32,
@@ -72,18 +69,6 @@ pub struct V10 {
     first_pass_over: bool,
 }
 
-fn has(mask: &[u64; WORDS], core: CoreId) -> bool {
-    crate::rmpopt_core::bits::test(mask, u32::from(core.0))
-}
-
-fn put(mask: &mut [u64; WORDS], core: CoreId, on: bool) {
-    crate::rmpopt_core::bits::assign(mask, u32::from(core.0), on);
-}
-
-fn next(mask: &[u64; WORDS], from: u16) -> Option<CoreId> {
-    crate::rmpopt_core::bits::next_set(mask, u32::from(from)).map(|core| CoreId(core as u16))
-}
-
 impl V10 {
     /// Upstream's driver with its delay of 10 s ([`DELAY_NS`]) or another.
     pub const fn new(_proof: Capable, delay_ns: u64) -> Self {
@@ -92,8 +77,8 @@ impl V10 {
             delay_ns,
             init: 0,
             serial: 0,
-            participates: [0; WORDS],
-            enabled: [0; WORDS],
+            participates: CoreSet::EMPTY,
+            enabled: CoreSet::EMPTY,
             window: Window { base: Region::ZERO },
             end: 0,
             queued: None,
@@ -113,10 +98,10 @@ impl V10 {
 
     fn initialise(&mut self, now: Time, host: &dyn Host) {
         self.init = self.init.wrapping_add(1);
-        self.participates = [0; WORDS];
-        self.enabled = [0; WORDS];
-        for core in (0..host.cores().min(MAX_CORES)).map(CoreId) {
-            put(&mut self.participates, core, host.participates(core));
+        self.participates.clear();
+        self.enabled.clear();
+        for core in (0..host.cores().min(CoreSet::MAX)).map(CoreId) {
+            self.participates.put(core, host.participates(core));
         }
         self.window = window::lowest(host);
         let window_end = self.window.base.get().saturating_add(Window::REGIONS);
@@ -150,7 +135,7 @@ impl V10 {
     }
 
     fn leader(&self) -> Option<CoreId> {
-        next(&self.enabled, 0)
+        self.enabled.next(0)
     }
 
     /// What an idle driver does: stop, begin a queued pass, or wait for it.
@@ -194,7 +179,7 @@ impl Policy for V10 {
             Event::SnpInitialised(host) => self.initialise(now, host),
             Event::BaseWritten { core, base, snp_en } => {
                 let on = snp_en && base == Some(RmpoptBase::enabled_at(self.window.base));
-                put(&mut self.enabled, core, on);
+                self.enabled.put(core, on);
                 self.bases_out = self.bases_out.saturating_sub(1);
             }
             Event::GuestDecommissioned if self.phase != Phase::Down => {
@@ -216,7 +201,7 @@ impl Policy for V10 {
                 }
             }
             Event::CoreOffline(core) => {
-                put(&mut self.enabled, core, false);
+                self.enabled.put(core, false);
             }
             Event::Timer => self.armed = Time::NEVER,
             Event::Quiesced if self.phase == Phase::Quiescing => {
@@ -235,7 +220,7 @@ impl Policy for V10 {
     fn poll(&mut self, now: Time) -> Option<Action> {
         match self.phase {
             Phase::Programming { next: from } => {
-                let Some(core) = next(&self.participates, from) else {
+                let Some(core) = self.participates.next(from) else {
                     if self.bases_out > 0 {
                         return None;
                     }
@@ -269,7 +254,7 @@ impl Policy for V10 {
                 Some(Action::Broadcast { leader, region: number, ticket })
             }
             Phase::Clearing { next: from } => {
-                let Some(core) = next(&self.enabled, from) else {
+                let Some(core) = self.enabled.next(from) else {
                     if self.bases_out > 0 {
                         return None;
                     }
@@ -314,7 +299,7 @@ impl Policy for V10 {
     }
 
     fn window(&self, core: CoreId) -> Option<Window> {
-        has(&self.participates, core).then_some(self.window)
+        self.participates.contains(core).then_some(self.window)
     }
 }
 

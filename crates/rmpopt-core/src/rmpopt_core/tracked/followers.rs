@@ -5,7 +5,7 @@ use crate::rmpopt_core::storage::{CoreState, Offered};
 use crate::rmpopt_core::{
     Action, Batch, BatchReport, CoreId, Policy, Storage, Ticket, Time, WindowMask,
 };
-use crate::snp_defs::{Region, RmpoptFunction};
+use crate::snp_defs::{Region, RmpoptFunction, Window};
 
 impl<S: Storage> Tracked<S> {
     /// The next core that lacks a clean region gets all it lacks.
@@ -13,22 +13,18 @@ impl<S: Storage> Tracked<S> {
         if !self.offers_wanted || !self.may_offer(now) {
             return None;
         }
-        let cores = self.cores();
-        for _ in 0..cores {
-            let core = next_core(&mut self.core_cursor, cores);
-            let generation = self.generation;
-            let Some(cell) = self.storage.cores_mut().get_mut(core.index()) else { continue };
-            // Nothing has become clean since this core was last looked at.
-            if core::mem::replace(&mut cell.seen, generation) == generation {
-                continue;
-            }
-            let cell = *cell;
+        for _ in 0..self.cores() {
+            let next = self.lacking.next(self.core_cursor).or_else(|| self.lacking.next(0));
+            let Some(core) = next else { break };
+            self.core_cursor = core.0.wrapping_add(1);
+            self.lacking.put(core, false);
+            let Some(cell) = self.storage.cores().get(core.index()) else { continue };
             // An offer that the core has not begun grows; when it is woken stays as it was.
             let out = cell.offered.filter(|offered| !offered.audit);
             if out.is_some_and(|offered| offered.begun) {
                 continue;
             }
-            let (window, regions) = (cell.window, self.missing(&cell));
+            let (window, regions) = (cell.window, self.missing(cell));
             let count = regions.count();
             if count <= out.map_or(0, |offered| offered.regions) {
                 continue;
@@ -88,7 +84,7 @@ impl<S: Storage> Tracked<S> {
         offered.begun = true;
         if report.finished {
             cell.offered = None;
-            cell.seen = self.generation.wrapping_sub(1);
+            self.lacking.put(core, true);
         }
         let (window, believed) = (cell.window, cell.believed);
         self.stats.slow_followers = self.stats.slow_followers.wrapping_add(u64::from(report.slow));
@@ -168,12 +164,14 @@ impl<S: Storage> Tracked<S> {
 
     /// So many of the believed regions as one audit takes, from a place that moves each round.
     fn sample(&self, believed: &WindowMask) -> WindowMask {
-        let count = believed.count();
-        let start = self.audit_round.wrapping_mul(self.config.audit_regions) % count.max(1);
-        let from_start = believed.iter().skip(start as usize).chain(believed.iter());
+        let mut from = self.audit_round.wrapping_mul(self.config.audit_regions) % Window::REGIONS;
         let mut regions = WindowMask::EMPTY;
-        for slot in from_start.take(self.config.audit_regions.min(count) as usize) {
-            regions.insert(slot);
+        for _ in 0..self.config.audit_regions {
+            let Some(slot) = believed.next(from).or_else(|| believed.next(0)) else { break };
+            if !regions.insert(slot) {
+                break;
+            }
+            from = slot.wrapping_add(1);
         }
         regions
     }
@@ -185,8 +183,8 @@ impl<S: Storage> Tracked<S> {
             if let Some(slot) = cell.window.slot(region) {
                 cell.believed.remove(slot);
             }
-            cell.seen = self.generation.wrapping_sub(1);
         }
+        self.lacking.put(core, true);
         self.offers_wanted = true;
     }
 }

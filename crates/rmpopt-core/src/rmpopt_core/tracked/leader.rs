@@ -170,7 +170,7 @@ impl<S: Storage> Tracked<S> {
                 cell.retries = 0;
             }
             self.believe(core, region);
-            self.generation = self.generation.wrapping_add(1);
+            self.lacking.fill(self.cores());
             self.offers_wanted = true;
             self.unoffered_since.get_or_insert(now);
         } else {

@@ -40,8 +40,7 @@ impl<S: Storage> Tracked<S> {
         self.snp_up = true;
         self.bases_wanted = true;
         self.leftovers = false;
-        // No core has been looked at: their cells hold 0.
-        self.generation = 1;
+        self.lacking.fill(self.cores());
         self.first_pass = true;
         self.offers_wanted = true;
         self.unoffered_since = None;
@@ -105,7 +104,7 @@ impl<S: Storage> Tracked<S> {
             let window = cell.window;
             cell.state = CoreState::Enabled;
             // It may have been passed over while it was not enabled.
-            cell.seen = self.generation.wrapping_sub(1);
+            self.lacking.put(core, true);
             self.leaders.enlist(core, window);
             self.next_due = Time::ZERO;
             self.offers_wanted = true;
@@ -170,10 +169,9 @@ impl<S: Storage> Tracked<S> {
 
     /// What a core is believed to have and what it was offered are void.
     fn forget(&mut self, core: CoreId) {
-        let seen = self.generation.wrapping_sub(1);
+        self.lacking.put(core, true);
         let Some(cell) = self.storage.cores_mut().get_mut(core.index()) else { return };
         cell.believed = WindowMask::EMPTY;
-        cell.seen = seen;
         if cell.offered.take().is_some_and(|offered| !offered.audit) {
             self.offers_out = self.offers_out.saturating_sub(1);
             self.offers_wanted = true;

@@ -21,6 +21,7 @@ pub use self::config::Config;
 pub use self::leader::MAX_WINDOWS;
 
 use self::leader::Leaders;
+use crate::rmpopt_core::bits::CoreSet;
 use crate::rmpopt_core::storage::{Bitmap, CoreCell, CoreState};
 use crate::rmpopt_core::{
     bits, Action, Budget, Capable, Claims, CoreId, Drained, Event, LivenessBound, Policy, Request,
@@ -81,8 +82,8 @@ pub struct Tracked<S> {
     bases_out: u16,
     /// Some core's base is to be cleared.
     leftovers: bool,
-    /// Moves when a region is found clean: then any core may lack it.
-    generation: u32,
+    /// Cores that may lack a clean region: all of them once a region is found clean.
+    lacking: CoreSet,
     /// Some core may lack a clean region.
     offers_wanted: bool,
     /// When the first region became clean that has not been offered.
@@ -124,7 +125,7 @@ impl<S: Storage> Tracked<S> {
             bases_wanted: false,
             bases_out: 0,
             leftovers: false,
-            generation: 0,
+            lacking: CoreSet::EMPTY,
             offers_wanted: false,
             unoffered_since: None,
             offers_out: 0,
@@ -169,7 +170,7 @@ impl<S: Storage> Tracked<S> {
 
     /// Cores that there are cells for.
     fn cores(&self) -> u16 {
-        self.storage.cores().len().min(usize::from(u16::MAX)) as u16
+        self.storage.cores().len().min(usize::from(CoreSet::MAX)) as u16
     }
 
     fn first_core(&self, like: impl Fn(&CoreCell) -> bool) -> Option<CoreId> {

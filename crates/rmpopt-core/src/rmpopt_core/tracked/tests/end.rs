@@ -157,6 +157,8 @@ fn a_second_snp_init_starts_afresh_and_old_answers_are_void() {
 
     machine.snp_init();
     assert!(!machine.policy.first_pass_over());
+    machine.base(0);
+    machine.base(0);
     for verdict in [Verdict::Clean, Verdict::Fault] {
         machine.tell(Event::Verified {
             ticket: old.ticket,

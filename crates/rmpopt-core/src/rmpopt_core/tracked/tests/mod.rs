@@ -151,6 +151,16 @@ fn endless_activity_does_not_put_it_off_for_ever() {
 }
 
 #[test]
+fn churn_elsewhere_does_not_starve_a_region() {
+    let mut machine = up_with(Layout::new(1, 3), Config { delay_ns: 0, ..config() });
+    machine.flip(0);
+    machine.flip(2);
+    machine.flip(0);
+    machine.answer_verify(0);
+    assert_eq!(machine.did(), ["verify 0:0", "verify 0:2"]);
+}
+
+#[test]
 fn a_region_that_flips_is_held_off_up_to_the_bound_and_forgiven() {
     let mut machine = up(1, 2);
     for (flip_ms, verify_ms) in [
@@ -321,9 +331,9 @@ fn a_core_that_always_contradicts_is_not_listened_to_ever_faster() {
 
 #[test]
 fn clean_regions_are_collected_and_offers_grow_until_they_have_begun() {
-    let mut machine = up(2, 4);
+    let mut machine = up(2, 5);
     machine.until_ms(100_000);
-    (0..4).for_each(|number| machine.flip(number));
+    (0..5).for_each(|number| machine.flip(number));
     machine.skip_until_ms(101_000);
     machine.answer_verify(0);
     assert_eq!(machine.did(), ["verify 0:0", "verify 0:1"]);
@@ -338,12 +348,13 @@ fn clean_regions_are_collected_and_offers_grow_until_they_have_begun() {
     machine.hold(1, 1);
     assert!(believes(&machine, 1, 0) && !believes(&machine, 1, 1), "half done");
     machine.answer_verify(0);
+    machine.answer_verify(0);
     machine.skip_until_ms(104_000);
-    assert_eq!(machine.did(), ["verify 0:3"], "it has begun: too late to grow");
+    assert_eq!(machine.did(), ["verify 0:3", "verify 0:4"], "it has begun: too late to grow");
     machine.hold(1, 1);
     assert!(believes(&machine, 1, 1));
     machine.answer_verify(0);
-    assert_eq!(machine.did(), ["offer 1:[2, 3] by 106.000000s"], "the rest in one");
+    assert_eq!(machine.did(), ["offer 1:[2, 3, 4] by 106.000000s"], "the rest in one");
     machine.until_ms(106_000);
     machine.assert_optimised();
     assert_eq!(machine.policy.passes(), 2);
@@ -409,6 +420,15 @@ fn an_audit_finds_a_bit_that_is_gone_without_a_mark() {
     assert_eq!(machine.did(), ["offer 1:[2] by 122.000000s"]);
     machine.until_ms(122_000);
     machine.assert_optimised();
+}
+
+#[test]
+fn half_an_audit_is_enough_to_act_on() {
+    let mut machine = audited(2, 3, 32);
+    machine.hardware.cores[0].table.remove(&0);
+    machine.until_ms(60_000);
+    machine.hold(0, 1);
+    assert_eq!(machine.did(), ["audit 0:[0, 1, 2] by never", "offer 0:[0] by 62.000000s"]);
 }
 
 #[test]
