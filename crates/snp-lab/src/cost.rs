@@ -6,7 +6,7 @@
 /// One line of the cost table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CostField {
-    /// Name of the field in [`CostModel`], and its key in a scenario.
+    /// Name of the field in [`CostModel`].
     pub name: &'static str,
     /// Value in use.
     pub value: u64,
@@ -86,10 +86,6 @@ cost_model! {
     tick_extra = 300, 50..1_000, "assumed";
     /// WRMSR of `RMPOPT_BASE` on the CPU itself.
     wrmsr = 300, 100..2_000, "assumed";
-    /// RMPUPDATE of one page of either size, with its share of the TLB flush on all cores.
-    rmpupdate = 1_000, 200..5_000, "assumed";
-    /// PSMASH of one 2 MiB page.
-    psmash = 1_000, 200..10_000, "assumed";
     /// Giving a guest one 4 KiB page: fault, allocation, RMPUPDATE, split of the direct map, acceptance.
     to_private_4k = 4_000, 1_000..20_000, "assumed";
     /// Giving a guest one 2 MiB page.

@@ -114,8 +114,8 @@ pub(super) fn cpus(page: &mut Page, report: &RunReport) {
     let most_stolen = micros(worst(stolen));
     let most_often = count(report.cpus.interruptions.iter().copied().max().unwrap_or(0));
     let rows = [
-        ("time taken", stolen.as_slice(), most_stolen, ""),
-        ("interrupted", &interruptions, most_often, " times"),
+        ("time", stolen.as_slice(), most_stolen, ""),
+        ("interrupts", &interruptions, most_often, ""),
     ];
     for (name, values, most, unit) in rows {
         if values.is_empty() {

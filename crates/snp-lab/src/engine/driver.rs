@@ -221,6 +221,9 @@ impl Engine<'_> {
             return;
         }
         self.driver.timer_armed = false;
+        if let Some(cpu) = self.cpus.worker(self.control()) {
+            self.meter.steal(cpu, self.cost.timer);
+        }
         self.control_wakes();
         self.tell(PolicyEvent::Timer);
     }
@@ -330,7 +333,7 @@ impl Engine<'_> {
         let end = self.now + overhead + took_ns;
         self.meter.counts.leader += 1;
         self.meter.steal(cpu, overhead + took_ns);
-        self.held(took_ns, took_ns);
+        self.held(overhead, took_ns, took_ns);
         self.keep_awake(core, end);
         self.driver.takes_off(core);
         self.queue.push(end, Event::VerifyEnd { core, region, ticket, begun, took_ns });
@@ -354,9 +357,10 @@ impl Engine<'_> {
         self.quiesced();
     }
 
-    /// Law 5: a hold of `held_ns` whose last RMPOPT took `last_ns`.
-    fn held(&mut self, held_ns: Nanos, last_ns: Nanos) {
-        self.meter.hold(held_ns);
+    /// A CPU was taken for `entry_ns`, to get there, and `held_ns`. Law 5 bounds the latter, of
+    /// which the last RMPOPT was `last_ns`.
+    fn held(&mut self, entry_ns: Nanos, held_ns: Nanos, last_ns: Nanos) {
+        self.meter.hold(entry_ns + held_ns);
         let budget_ns = self.hold_budget_ns;
         self.check(laws::QUIET, held_ns.saturating_sub(last_ns) <= budget_ns, || {
             format!("a CPU was held for {held_ns} ns, its last RMPOPT took {last_ns} ns")
@@ -379,20 +383,21 @@ impl Engine<'_> {
             };
             let lines = self.rmp.look(&mut begun).map_or(0, |scan| scan.lines);
             let rmpopt_ns = self.cost.rmpopt_ns(lines, begun.is_cached());
-            let took = self.cost.ipi_target + self.guest_exit(cpu) + rmpopt_ns;
+            let entry = self.cost.ipi_target + self.guest_exit(cpu);
+            let took = entry + rmpopt_ns;
             longest = longest.max(took);
             self.meter.counts.followers += 1;
             self.meter.counts.ipis += 1;
             self.meter.interrupt(cpu);
             self.meter.steal(cpu, took);
-            self.held(took, rmpopt_ns);
+            self.held(entry, rmpopt_ns, rmpopt_ns);
             self.driver.broadcast.push((core, begun));
         }
         // The sender waits with preemption off until the last has answered.
         let waited = self.cost.ipi_send_ns(self.driver.broadcast.len() as u32) + longest;
         if let Some(cpu) = self.cpus.worker(leader) {
             self.meter.steal(cpu, waited);
-            self.held(waited, 0);
+            self.held(0, waited, 0);
         }
         self.keep_awake(leader, self.now + waited);
         self.driver.in_flight += 1;
@@ -528,7 +533,7 @@ impl Engine<'_> {
             }
         }
         self.meter.steal(cpu, overhead + (at - start));
-        self.held(at - start, last);
+        self.held(overhead, at - start, last);
         slot.holding = true;
         let turn = slot.turn;
         if let Some(place) = self.driver.slots.get_mut(core.index()) {
