@@ -2,6 +2,9 @@
 
 use snp_lab::scenario::Nanos;
 
+/// Numbers read the same in the lab's sentences and in the report.
+pub(crate) use snp_lab::words::{count, size, things};
+
 /// Why a text is not a duration, size or rate.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected {expected}, found \"{found}\"{why}")]
@@ -120,35 +123,6 @@ pub(crate) fn exact_duration(nanos: Nanos) -> String {
         .find(|(_, scale)| nanos != 0 && u128::from(nanos).is_multiple_of(*scale))
         .unwrap_or(&("s", 1));
     format!("{}{}", u128::from(nanos) / unit.1, unit.0)
-}
-
-/// A count with separators: `1,234,567`.
-pub(crate) fn count(value: u64) -> String {
-    let digits = value.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
-/// A number of things: `1 core`, `2,048 regions`.
-pub(crate) fn things(value: u64, thing: &str) -> String {
-    format!("{} {thing}{}", count(value), if value == 1 { "" } else { "s" })
-}
-
-/// A size for people, in GiB (MiB below one): `2,047.8 GiB`.
-pub(crate) fn size(bytes: u64) -> String {
-    let (scale, unit) = if bytes < 1 << 30 { (1u64 << 20, "MiB") } else { (1 << 30, "GiB") };
-    let tenths = ((u128::from(bytes) * 10 + u128::from(scale) / 2) / u128::from(scale)) as u64;
-    if tenths.is_multiple_of(10) {
-        format!("{} {unit}", count(tenths / 10))
-    } else {
-        format!("{}.{} {unit}", count(tenths / 10), tenths % 10)
-    }
 }
 
 /// Microseconds for people: `0.9 µs`, `570 µs`, `12.3 ms`, `1.24 s`.
@@ -290,13 +264,6 @@ mod tests {
         assert_eq!(exact_size(0), "0B");
         assert_eq!(exact_duration(90_000_000_000), "90s");
         assert_eq!(exact_duration(0), "0s");
-        assert_eq!(count(0), "0");
-        assert_eq!(count(1_234_567), "1,234,567");
-        assert_eq!(count(123), "123");
-        assert_eq!(things(1, "core"), "1 core");
-        assert_eq!(size(2 << 40), "2,048 GiB");
-        assert_eq!(size((3 << 30) + (1 << 29)), "3.5 GiB");
-        assert_eq!(size(0), "0 MiB");
         assert_eq!(micros(0.0, true), "0 µs");
         assert_eq!(micros(570.0, false), "570 us");
         assert_eq!(micros(1234.0, true), "1.23 ms");

@@ -14,7 +14,7 @@ pub mod rmp;
 pub mod scenario;
 mod seeded;
 pub mod topology;
-mod words;
+pub mod words;
 
 pub use self::choose::snp_guests;
 pub use self::error::LabError;

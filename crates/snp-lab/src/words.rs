@@ -1,7 +1,7 @@
 //! Numbers in sentences for people.
 
 /// A count with separators: `1,234,567`.
-pub(crate) fn count(value: u64) -> String {
+pub fn count(value: u64) -> String {
     let digits = value.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (place, digit) in digits.chars().enumerate() {
@@ -14,12 +14,12 @@ pub(crate) fn count(value: u64) -> String {
 }
 
 /// A number of things: `1 socket`, `1,024 CPUs`.
-pub(crate) fn things(value: u64, thing: &str) -> String {
+pub fn things(value: u64, thing: &str) -> String {
     format!("{} {thing}{}", count(value), if value == 1 { "" } else { "s" })
 }
 
 /// A size in the largest of KiB, MiB and GiB that it reaches, to a tenth: `2,048 GiB`, `1.5 MiB`.
-pub(crate) fn size(bytes: u64) -> String {
+pub fn size(bytes: u64) -> String {
     let (shift, unit) = match bytes {
         0..0x10_0000 => (10, "KiB"),
         0x10_0000..0x4000_0000 => (20, "MiB"),
