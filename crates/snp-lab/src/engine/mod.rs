@@ -6,24 +6,27 @@
 //! run's own.
 
 mod driver;
+mod events;
 mod guests;
 mod host;
 mod laws;
 mod ledger;
 mod meter;
+mod notes;
 mod queue;
 mod report;
+mod snp;
+mod watch;
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 
 use rand_pcg::Pcg64Mcg;
 use rmpopt_core::{
-    Activity, Buffers, Config, CoreCell, CoreId, Event as PolicyEvent, Facts, Host as _, Off,
-    Policy, RegionCell, Request as PolicyRequest, Tracked, V10, WorstCase, v10, words_for,
-    words_needed,
+    Activity, Buffers, Config, CoreCell, Facts, Host as _, Off, Policy, RegionCell, Tracked, V10,
+    WorstCase, v10, words_for, words_needed,
 };
-use snp_defs::{Region, RmpoptBase, Window};
+use snp_defs::{Region, Window};
 use snp_model::UnitConfig;
 
 use self::driver::Driver;
@@ -42,12 +45,12 @@ use crate::placement::Allocator;
 use crate::report::{RegionMark, SHARE_POINTS, TimelineEntry, TimelineKind, TraceReport};
 use crate::rmp::{Extents, HostRmp, Pages, RmpError};
 use crate::scenario::{
-    Action, FidelityChoice, GuestKind, GuestSpec, MemorySpec, Nanos, PolicyName, Progress, SECOND,
-    Setup, TRACE_START, TopologySpec,
+    FidelityChoice, GuestKind, GuestSpec, MemorySpec, Nanos, PolicyName, Progress, SECOND, Setup,
+    TRACE_START, TopologySpec,
 };
 use crate::seeded::Seeded;
 use crate::topology::Topology;
-use crate::words::{count, size, things};
+use crate::words::{size, things};
 
 /// When the secure processor's driver initialises SNP: it is loaded some time into boot (assumed).
 const SNP_INIT_AT: Nanos = SECOND;
@@ -334,397 +337,6 @@ impl<'a> Engine<'a> {
                 None => self.driver.swallow = seeded.times,
             }
         }
-    }
-
-    // ---- SNP's life ----
-
-    fn snp_init(&mut self) -> Result<(), RmpError> {
-        if self.ledger.is_up() || self.shutting_down {
-            let state = if self.shutting_down { "still going down" } else { "up already" };
-            self.note(TimelineKind::Snp, format!("SNP_INIT: SNP is {state}"));
-            return Ok(());
-        }
-        self.rmp.snp_init(&self.boot)?;
-        self.driver_starts();
-        self.policy
-            .handle(rmpopt_core::Time::from_ns(self.now), PolicyEvent::SnpInitialised(&self.view));
-        for core in 0..self.view.cores() {
-            // The pairs are those of the scenario's CPUs, also for a policy that enables nothing.
-            let window = self.policy.window(CoreId(core));
-            let fallback = || rmpopt_core::window::lowest(&self.view);
-            let counts = self.view.participates(CoreId(core));
-            if let Some(slot) = self.windows.get_mut(usize::from(core)) {
-                *slot = counts.then(|| window.unwrap_or_else(fallback));
-            }
-        }
-        let mut boot_pages = vec![0u64; self.memory.spanned_regions() as usize];
-        for range in &self.boot.assigned {
-            let mut at = range.first;
-            let mut left = range.pages;
-            while left > 0 {
-                let room = snp_defs::PAGES_PER_REGION - u64::from(at.index_in_region());
-                let here = left.min(room);
-                if let Some(pages) = boot_pages.get_mut(at.region().index()) {
-                    *pages += here;
-                }
-                left -= here;
-                let Some(next) = at.checked_add(here) else { break };
-                at = next;
-            }
-        }
-        let windows = &self.windows;
-        self.ledger.snp_up(|index| {
-            let region = Region::new(index as u32).unwrap_or_default();
-            let covered = windows.iter().flatten().filter(|window| window.covers(region)).count();
-            (boot_pages.get(index).copied().unwrap_or(0), covered as u32)
-        });
-        let assigned: u64 = boot_pages.iter().sum();
-        self.note(
-            TimelineKind::Snp,
-            format!(
-                "SNP_INIT: RMP built, {} assigned to firmware",
-                size(assigned * snp_defs::PAGE_BYTES)
-            ),
-        );
-        if let Some(refused) = self.refused.clone() {
-            self.note(TimelineKind::Snp, format!("RMPOPT is not used: {refused}"));
-        }
-        for index in 0..self.ledger.regions.len() {
-            let book = self.ledger.regions.get(index).copied().unwrap_or_default();
-            if let Some(region) = Region::new(index as u32).filter(|_| book.assigned == 0) {
-                self.watch_liveness(region, book.freed);
-            }
-        }
-        self.tell(PolicyEvent::Timer);
-        Ok(())
-    }
-
-    /// SNP shall go down: its guests first.
-    fn begin_shutdown(&mut self) {
-        if !self.ledger.is_up() || self.shutting_down {
-            let state = if self.shutting_down { "going down already" } else { "not up" };
-            self.note(TimelineKind::Snp, format!("SNP shutdown: SNP is {state}"));
-            return;
-        }
-        self.shutting_down = true;
-        let running: Vec<usize> = (0..self.guests.len())
-            .filter(|&index| {
-                self.guests.get(index).is_some_and(|g| g.holds_pages() && g.is_running())
-            })
-            .collect();
-        self.note(
-            TimelineKind::Snp,
-            match running.len() as u64 {
-                0 => "SNP shutdown begins".into(),
-                1 => "SNP shutdown begins: 1 SNP guest is ended first".into(),
-                guests => {
-                    format!("SNP shutdown begins: {} are ended first", things(guests, "SNP guest"))
-                }
-            },
-        );
-        for index in running {
-            self.end(index);
-        }
-        self.guest_gone();
-    }
-
-    /// A guest is gone; a shutdown may wait for the last.
-    fn guest_gone(&mut self) {
-        if !self.shutting_down || self.going_down || self.guests.iter().any(Guest::holds_pages) {
-            return;
-        }
-        self.going_down = true;
-        self.snapshot = Some(self.take_snapshot());
-        self.ledger.snp_down();
-        self.meter.end_steady();
-        self.tell(PolicyEvent::SnpGoingDown);
-    }
-
-    /// The driver has stopped: the firmware may clear SNP_EN.
-    fn finish_shutdown(&mut self) {
-        // A core that is away is cleared when it returns.
-        let set: Vec<_> = (0..self.view.cores())
-            .filter(|&core| self.cpus.worker(CoreId(core)).is_some())
-            .filter(|&core| {
-                let unit = self.rmp.unit();
-                unit.rdmsr_base(snp_model::CoreId(u32::from(core))) != RmpoptBase::OFF.raw()
-            })
-            .collect();
-        self.check(laws::CLEAN_EXIT, set.is_empty(), || {
-            let cores = things(set.len() as u64, "core");
-            format!("RMPOPT_BASE is not 0 on {cores} after SNP shutdown")
-        });
-        let cleared = set.is_empty();
-        if let Err(error) = self.rmp.snp_shutdown(&self.boot) {
-            self.breach(laws::CLEAN_EXIT, || error.to_string());
-        }
-        self.shutting_down = false;
-        self.going_down = false;
-        let what = match (self.uses_rmpopt(), cleared) {
-            (false, _) => "SNP shut down",
-            (true, true) => "SNP shut down: the driver has stopped, RMPOPT_BASE is 0 on every core",
-            (true, false) => "SNP shut down: the driver has stopped",
-        };
-        self.note(TimelineKind::Snp, what.into());
-    }
-
-    // ---- the scenario's events ----
-
-    fn scenario_event(&mut self, index: usize) -> Result<(), RmpError> {
-        let Some(event) = self.setup.scenario.events.get(index) else { return Ok(()) };
-        match event.action {
-            Action::Share { guest, memory } => self.convert(guest, memory, true),
-            Action::Private { guest, memory } => self.convert(guest, memory, false),
-            Action::Leak { guest, pages } => self.leak(guest, pages),
-            Action::SnpInit => self.snp_init()?,
-            Action::SnpShutdown => self.begin_shutdown(),
-            Action::CpuOffline { cpu } => self.cpu_offline(cpu),
-            Action::CpuOnline { cpu } => self.cpu_online(cpu),
-            Action::Request => self.operator(PolicyRequest::Optimise, "asks for a pass"),
-            Action::Pause => {
-                self.paused_at = Some(self.now);
-                self.operator(PolicyRequest::Pause, "pauses passes");
-            }
-            Action::Resume => {
-                self.paused_at = None;
-                self.last_resumed = self.now;
-                self.operator(PolicyRequest::Resume, "lets passes go on");
-            }
-        }
-        Ok(())
-    }
-
-    fn operator(&mut self, request: PolicyRequest, what: &str) {
-        self.note(TimelineKind::Operator, format!("the operator {what}"));
-        self.tell(PolicyEvent::Request(request));
-    }
-
-    /// Whether CPUs may not come and go: upstream forbids it from v8 on while SNP is up
-    /// (spec/rmpopt.md 4).
-    fn hotplug_disabled(&self) -> bool {
-        self.setup.policy == PolicyName::V10
-            && self.refused.is_none()
-            && (self.ledger.is_up() || self.shutting_down)
-    }
-
-    /// A CPU is told to go offline or to come online. Returns whether it can.
-    fn may_change(&mut self, cpu: u32, online: bool) -> bool {
-        let why = if self.topology.core_of(cpu).is_none() {
-            format!("there is no CPU {cpu}")
-        } else if self.cpus.is_online(cpu) == online {
-            format!("CPU {cpu} is {} already", if online { "online" } else { "offline" })
-        } else if self.hotplug_disabled() {
-            let stays = if online { "offline" } else { "online" };
-            format!("CPU {cpu} stays {stays}: v10 disables CPU hotplug while SNP is up")
-        } else {
-            return true;
-        };
-        self.note(TimelineKind::Cpu, why);
-        false
-    }
-
-    fn cpu_offline(&mut self, cpu: u32) {
-        if self.may_change(cpu, false) && !self.leaving.contains(&cpu) {
-            self.leaving.push(cpu);
-            self.cpus_leave();
-        }
-    }
-
-    /// CPUs that were told to leave go, once the driver has nothing under way there.
-    fn cpus_leave(&mut self) {
-        for cpu in std::mem::take(&mut self.leaving) {
-            let Some(core) = self.topology.core_of(cpu) else { continue };
-            let core = CoreId(core as u16);
-            if self.driver.is_using(core) {
-                self.leaving.push(cpu);
-                continue;
-            }
-            self.cpus.set_online(cpu, false);
-            self.note(TimelineKind::Cpu, format!("CPU {cpu} goes offline"));
-            if self.cpus.worker(core).is_none() {
-                self.drop_slot(core);
-                if let Some(enabled) = self.driver.enabled.get_mut(core.index()) {
-                    *enabled = false;
-                }
-                if let Some(participates) = self.view.participates.get_mut(core.index()) {
-                    *participates = false;
-                }
-                self.tell(PolicyEvent::CoreOffline(core));
-            } else {
-                self.queue_turn(core);
-            }
-        }
-    }
-
-    fn cpu_online(&mut self, cpu: u32) {
-        let leaving = self.leaving.len();
-        self.leaving.retain(|&leaving| leaving != cpu);
-        if self.leaving.len() < leaving {
-            self.note(TimelineKind::Cpu, format!("CPU {cpu} was about to go offline and stays"));
-            return;
-        }
-        if !self.may_change(cpu, true) {
-            return;
-        }
-        let Some(core) = self.topology.core_of(cpu) else { return };
-        let core = CoreId(core as u16);
-        let was_away = self.cpus.worker(core).is_none();
-        self.cpus.set_online(cpu, true);
-        self.note(TimelineKind::Cpu, format!("CPU {cpu} comes online"));
-        if !was_away {
-            return;
-        }
-        if let Some(participates) = self.view.participates.get_mut(core.index()) {
-            *participates = true;
-        }
-        let at = snp_model::CoreId(u32::from(core.0));
-        let base = RmpoptBase::from_raw(self.rmp.unit().rdmsr_base(at)).unwrap_or_default();
-        let snp_en = self.rmp.unit().snp_en(at);
-        if let Some(enabled) = self.driver.enabled.get_mut(core.index()) {
-            *enabled = snp_en && base.is_enabled();
-        }
-        if let Some(since) = self.driver.able_since.get_mut(core.index()) {
-            *since = self.now;
-        }
-        self.tell(PolicyEvent::CoreOnline { core, base, snp_en });
-    }
-
-    // ---- laws ----
-
-    fn check(&mut self, law: usize, holds: bool, what: impl FnOnce() -> String) {
-        if self.laws.check(law, self.now, holds, what) {
-            let first = self.laws.first(law).unwrap_or_default().to_owned();
-            self.note(TimelineKind::Law, format!("law {law} is broken {first}"));
-        }
-    }
-
-    fn breach(&mut self, law: usize, what: impl FnOnce() -> String) {
-        self.check(law, false, what);
-    }
-
-    /// A driver is there and may use RMPOPT.
-    fn uses_rmpopt(&self) -> bool {
-        self.refused.is_none() && self.setup.policy != PolicyName::Off
-    }
-
-    /// Law 3: a region has become free; it must be optimised in time.
-    fn watch_liveness(&mut self, region: Region, freed: u64) {
-        if self.uses_rmpopt() {
-            self.queue.push(self.now + self.bound_ns, Event::LivenessDue { region, freed });
-        }
-    }
-
-    fn liveness_due(&mut self, region: Region, freed: u64) {
-        let Some(book) = self.ledger.regions.get(region.index()) else { return };
-        let began = self.now.saturating_sub(self.bound_ns);
-        let could = self.paused_at.is_none() && self.last_resumed <= began;
-        if book.freed != freed || book.assigned > 0 || !self.ledger.is_up() || !could {
-            return;
-        }
-        if self.shutting_down || book.covered_by == 0 {
-            return;
-        }
-        let unit = self.rmp.unit();
-        let lacking = (0..self.view.cores())
-            .map(CoreId)
-            .filter(|&core| self.covers(core, region))
-            .filter(|&core| {
-                let able = self.driver.enabled.get(core.index()).is_some_and(|&on| on);
-                let since = self.driver.able_since.get(core.index()).copied().unwrap_or(0);
-                able && since <= began
-                    && !unit.is_optimised(snp_model::CoreId(u32::from(core.0)), region)
-            })
-            .count();
-        let bound = laws::seconds(self.bound_ns);
-        self.check(laws::LIVENESS, lacking == 0, || {
-            let cores = things(lacking as u64, "core");
-            format!("region {region} has been free for {bound}, it is not optimised on {cores}")
-        });
-    }
-
-    /// Whether a pair counts: the core participates and its window covers the region.
-    fn covers(&self, core: CoreId, region: Region) -> bool {
-        self.windows
-            .get(core.index())
-            .copied()
-            .flatten()
-            .is_some_and(|window| window.covers(region))
-    }
-
-    // ---- the timeline ----
-
-    fn note(&mut self, kind: TimelineKind, text: String) {
-        if self.timeline.len() >= TIMELINE_MAX && kind != TimelineKind::Law {
-            self.untold += 1;
-            return;
-        }
-        self.timeline.push(TimelineEntry { t_s: self.now as f64 / SECOND as f64, kind, text });
-    }
-
-    /// Of many guests only the first are named.
-    fn note_guest(&mut self, traced: bool, text: impl FnOnce() -> String) {
-        if traced || self.guests.len() as u64 > GUEST_NOTES {
-            self.guest_notes += 1;
-            if self.guest_notes > GUEST_NOTES {
-                self.untold += 1;
-                return;
-            }
-        }
-        self.note(TimelineKind::Guest, text());
-    }
-
-    fn note_first_pass(&mut self) {
-        let free = self.ledger.regions.iter().filter(|book| book.optimised_on > 0).count();
-        self.passes_noted = self.policy.passes();
-        self.optimised_noted = free;
-        if self.uses_rmpopt() {
-            let regions = things(free as u64, "region");
-            self.note(TimelineKind::Pass, format!("first pass over: {regions} optimised"));
-        }
-    }
-
-    /// Passes that ended since the last look.
-    fn note_passes(&mut self) {
-        let passes = self.policy.passes();
-        if passes > self.passes_noted && self.meter.is_steady() {
-            self.passes_noted = passes;
-            let all = self
-                .ledger
-                .regions
-                .iter()
-                .filter(|book| book.covered_by > 0 && book.optimised_on == book.covered_by)
-                .count();
-            if all > self.optimised_noted {
-                let more = things((all - self.optimised_noted) as u64, "more region");
-                let all = count(all as u64);
-                self.note(
-                    TimelineKind::Pass,
-                    format!("pass {passes} over: {more} optimised on every core, {all} in all"),
-                );
-            }
-            self.optimised_noted = all;
-        }
-    }
-
-    // ---- the trace's books ----
-
-    fn admit(&mut self, traced: bool, kind: GuestKind) {
-        if traced {
-            self.trace.admitted += 1;
-            match kind {
-                GuestKind::Snp => self.trace.snp += 1,
-                GuestKind::Ordinary => self.trace.ordinary += 1,
-            }
-        }
-    }
-
-    fn held_bytes(&mut self, traced: bool, bytes: u64, more: bool) {
-        if !traced {
-            return;
-        }
-        self.traced_bytes =
-            if more { self.traced_bytes + bytes } else { self.traced_bytes.saturating_sub(bytes) };
-        self.trace.peak_bytes = self.trace.peak_bytes.max(self.traced_bytes);
     }
 }
 
