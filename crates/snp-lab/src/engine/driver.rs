@@ -55,6 +55,8 @@ pub(super) struct Driver {
     timer: u64,
     timer_armed: bool,
     drain_queued: bool,
+    /// Number of the drain that is queued: an event of another one is void.
+    drain: u64,
     /// The control thread writes one base after the other.
     control_free: Nanos,
     bases_queued: u32,
@@ -83,6 +85,7 @@ impl Driver {
             timer: 0,
             timer_armed: false,
             drain_queued: false,
+            drain: 0,
             control_free: 0,
             bases_queued: 0,
             awake: vec![0; cores],
@@ -154,6 +157,7 @@ impl Engine<'_> {
                 self.driver.life = Life::Quiescing;
                 self.driver.timer += 1;
                 self.driver.timer_armed = false;
+                self.driver.drain_queued = false;
                 self.driver.waiting.clear();
                 for slot in &mut self.driver.slots {
                     if slot.as_ref().is_some_and(|slot| !slot.holding) {
@@ -233,13 +237,17 @@ impl Engine<'_> {
     /// A mark was made; the first since the last drain queues the next.
     pub(super) fn marked(&mut self, first: bool) {
         let Some(tick_ns) = self.policy.tick_ns().filter(|_| first) else { return };
-        if !self.driver.drain_queued {
+        if self.driver.life == Life::Runs && !self.driver.drain_queued {
             self.driver.drain_queued = true;
-            self.queue.push(self.now + tick_ns, Event::Drain);
+            self.driver.drain += 1;
+            self.queue.push(self.now + tick_ns, Event::Drain(self.driver.drain));
         }
     }
 
-    pub(super) fn drain(&mut self) {
+    pub(super) fn drain(&mut self, number: u64) {
+        if number != self.driver.drain || !self.driver.drain_queued {
+            return;
+        }
         self.driver.drain_queued = false;
         self.meter.counts.drains += 1;
         self.control_wakes();
@@ -588,6 +596,7 @@ impl Engine<'_> {
         let still = driver.in_flight > 0
             || driver.bases_queued > 0
             || driver.timer_armed
+            || driver.drain_queued
             || driver.slots.iter().any(Option::is_some);
         self.check(laws::CLEAN_EXIT, !still, || "work was left when the driver stopped".into());
         self.driver.life = Life::Stopped;
@@ -601,5 +610,8 @@ impl Engine<'_> {
     pub(super) fn driver_starts(&mut self) {
         self.driver.life = Life::Runs;
         self.driver.control_free = self.now;
+        // Marks from before say nothing of the RMP that was just built; left where they are, they
+        // would keep the next one from arming a tick.
+        self.activity.drain(|_| {});
     }
 }

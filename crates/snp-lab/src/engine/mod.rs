@@ -311,7 +311,7 @@ impl<'a> Engine<'a> {
             Event::End(index) => self.end(index),
             Event::Decommissioned(index) => self.decommissioned(index),
             Event::Converted { guest, slice } => self.converted(guest, slice)?,
-            Event::Drain => self.drain(),
+            Event::Drain(number) => self.drain(number),
             Event::Timer(number) => self.timer(number),
             Event::WriteBase { core, base } => self.write_base(core, base),
             Event::VerifyEnd { core, region, ticket, begun, took_ns } => {

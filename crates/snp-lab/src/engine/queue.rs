@@ -24,8 +24,8 @@ pub(super) enum Event {
     Decommissioned(usize),
     /// A slice of a guest's conversion is done; with the slice's number.
     Converted { guest: usize, slice: u64 },
-    /// Marks are to be drained.
-    Drain,
+    /// Marks are to be drained; with the number of the drain.
+    Drain(u64),
     /// The policy's timer, with the number it was armed under.
     Timer(u64),
     /// A write of a core's `RMPOPT_BASE`.
@@ -107,7 +107,7 @@ mod tests {
         queue.push(5, Event::Launch(1));
         queue.push(5, Event::End(2));
         queue.push(3, Event::Launch(0));
-        queue.push(9, Event::Drain);
+        queue.push(9, Event::Drain(1));
         let order: Vec<_> = std::iter::from_fn(|| queue.pop(8)).collect();
         assert!(matches!(
             order[..],

@@ -160,3 +160,24 @@ fn a_guest_that_ends_while_it_is_launched_leaves_nothing() {
         assert_eq!(report.optimized.optimizable_at_end, Some(1.0));
     }
 }
+
+#[test]
+fn no_drain_outlives_the_driver() {
+    // The last pages are given back less than a tick before the driver stops.
+    let mut setup = host(1, 4, 16);
+    setup.scenario.guests = vec![snp("last", 2, Placement::Pages1G, 5, 100)];
+    setup.scenario.events = vec![
+        event(20, Action::SnpShutdown),
+        event(40, Action::SnpInit),
+        event(60, Action::Request),
+    ];
+    let report = run(&setup);
+    assert_lawful(&report);
+    // Marks that nobody drained do not keep the next SNP_INIT's from being.
+    assert_eq!(report.optimized.optimizable_at_end, Some(1.0));
+    setup.scenario.guests.push(snp("next", 2, Placement::Pages1G, 45, 70));
+    let report = run(&setup);
+    assert_lawful(&report);
+    assert_eq!(report.optimized.optimizable_at_end, Some(1.0));
+    assert_eq!(report.reoptimize_s.never, 2, "the first guest's two regions");
+}
