@@ -5,6 +5,7 @@ mod kernel_boot;
 mod kernel_env;
 mod kernel_module;
 mod kernel_spike;
+mod mutants;
 mod process;
 
 use std::process::ExitCode;
@@ -28,6 +29,8 @@ enum Command {
     KernelEnv(kernel_env::Args),
     /// Build the control plane as a kernel module and load it in QEMU
     KernelSpike(kernel_spike::Args),
+    /// Change the code of snp-defs and snp-model in small ways and see whether tests notice
+    Mutants(mutants::Args),
 }
 
 fn main() -> ExitCode {
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
         Command::Ci(args) => ci::run(&args),
         Command::KernelEnv(args) => kernel_env::run(&args),
         Command::KernelSpike(args) => kernel_spike::run(&args),
+        Command::Mutants(args) => mutants::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
