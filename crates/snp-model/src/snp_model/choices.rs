@@ -1,6 +1,6 @@
 //! Switches of the RMP side: choices where sources are silent, errata by name, seeded defects.
 
-use crate::snp_model::{GuestOrder, NeighbourRace};
+use crate::snp_model::{GuestOrder, NeighbourRace, NotLarge, SmashOrder};
 
 /// What PVALIDATE does at VMPL 1 to 3: sources disagree (spec/snp-arch.md 3.5).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -111,6 +111,10 @@ pub struct Choices {
     pub neighbour_race: NeighbourRace,
     /// RMPUPDATE to an unassigned page with owner.
     pub free_with_owner: FreeWithOwner,
+    /// PSMASH's checks in order.
+    pub psmash: SmashOrder,
+    /// PSMASH of what is no 2M page.
+    pub not_large: NotLarge,
     /// PVALIDATE above VMPL 0.
     pub pvalidate_vmpl: PvalidateVmpl,
     /// A guest's instruction on a page mapped with C = 0.
@@ -134,6 +138,8 @@ impl Choices {
     pub const DEFAULT: Self = Self {
         neighbour_race: NeighbourRace::Spin,
         free_with_owner: FreeWithOwner::FailInput,
+        psmash: SmashOrder::SUGGESTED,
+        not_large: NotLarge::FailBadaddr,
         pvalidate_vmpl: PvalidateVmpl::FailPermission,
         shared_mapping: SharedMapping::FailInput,
         query_own: QueryOwn::Refused,

@@ -387,9 +387,9 @@ impl<S: Storage, U: UnitStorage> Machine<S, U> {
     pub fn psmash_by(&self, issuer: Issuer, core: CoreId, spa: Spa) -> Result<Update, Stop> {
         self.require_snp(core)?;
         let token = self.unit.begin_update(spa.region());
-        let result = self.rmp.psmash(issuer, spa);
-        self.unit.end_update(token, result.is_ok_and(|update| update.clears_rmpopt()));
-        result
+        let update = self.rmp.psmash(issuer, spa);
+        self.unit.end_update(token, update.clears_rmpopt());
+        Ok(update)
     }
 
     /// WRMSR of the registers that concern the RMP. Once SNP is on, the memory map is frozen: writes

@@ -15,6 +15,7 @@ mod guest_checks;
 mod guest_insn;
 mod machine;
 mod page_lock;
+mod psmash;
 mod rmp;
 mod rmpopt_unit;
 mod storage;
@@ -38,6 +39,7 @@ pub use self::{
     guest_checks::{GuestCheck, GuestOrder},
     guest_insn::{GuestResult, Query},
     machine::{InitError, InitLayout, Machine, MsrWrite, RangeUpdate},
+    psmash::{NotLarge, SmashCheck, SmashOrder},
     rmp::{Check, Issuer, Rmp, RmpRead, Update, UpdateOrder},
     rmpopt_unit::{
         BaseWrite, Begun, EnableToggle, Fault, Faults, Outcome, OutsideWindow, RegionScan,

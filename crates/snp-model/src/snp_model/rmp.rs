@@ -1,4 +1,4 @@
-//! The Reverse Map Table and the instructions that change and read it: RMPUPDATE, RMPREAD.
+//! The Reverse Map Table and the instructions that change and read it: RMPUPDATE, RMPREAD (PSMASH: `psmash.rs`).
 //!
 //! Source: spec/snp-arch.md 2.4, 2.6, 3.3, 3.7, 3.9. Choices where it is silent: docs/not-modelled.md.
 
@@ -18,7 +18,7 @@ use crate::snp_model::{
 const ENTRIES_PER_LINE: u64 = 64 / RmpEntry::BYTES;
 
 /// Lines that hold a block's 512 entries.
-const LINES_PER_BLOCK: u32 = (PAGES_PER_LARGE_PAGE / ENTRIES_PER_LINE) as u32;
+pub(super) const LINES_PER_BLOCK: u32 = (PAGES_PER_LARGE_PAGE / ENTRIES_PER_LINE) as u32;
 
 /// Who runs an instruction: the host, or a guest with its ASID.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -114,7 +114,7 @@ pub struct Update {
 }
 
 impl Update {
-    const fn failed(status: RmpStatus, lines: u32) -> Self {
+    pub(super) const fn failed(status: RmpStatus, lines: u32) -> Self {
         Self { status, lines, was_assigned: false, is_assigned: false, resized: false }
     }
 
@@ -416,51 +416,6 @@ impl<S: Storage> Rmp<S> {
             was_assigned: old.assigned(),
             is_assigned: new.assigned(),
             resized: old.assigned() && new.assigned() && old.page_size() != new.page_size(),
-        })
-    }
-
-    /// PSMASH: splits an assigned 2M page into 512 pages of 4K with consecutive guest addresses and
-    /// the same owner, validation and rights. The caller brackets it for RMPOPT.
-    pub fn psmash(&self, issuer: Issuer, spa: Spa) -> Result<Update, Stop> {
-        let pfn = spa.pfn();
-        if !spa.is_aligned(PageSize::Size2M) || !self.covers(pfn) {
-            return Ok(Update::failed(RmpStatus::FAIL_INPUT, 0));
-        }
-        if issuer.asid != 0 {
-            return Ok(Update::failed(RmpStatus::FAIL_PERMISSION, 0));
-        }
-        let view = self.storage.block(Block::of(pfn));
-        let held = match view {
-            BlockView::Dense(words) => match Held::take(words, self.choices.neighbour_race) {
-                Some(held) => Some(held),
-                None => return Ok(Update::failed(RmpStatus::FAIL_INUSE, 1)),
-            },
-            BlockView::Uniform(_) => None,
-        };
-        let head = view.entry(0);
-        let status = if head.lock() && !self.choices.has(Defect::LockIgnored) {
-            RmpStatus::FAIL_INUSE
-        } else if head.immutable() {
-            RmpStatus::FAIL_PERMISSION
-        } else {
-            RmpStatus::FAIL_BADADDR
-        };
-        // A uniform block holds no 2M page.
-        let (Some(held), RmpStatus::FAIL_BADADDR, true) = (held, status, is_large(head)) else {
-            return Ok(Update::failed(status, 1));
-        };
-        let small = head.with_page_size(PageSize::Size4K);
-        for index in 1..PAGES_PER_LARGE_PAGE {
-            let offset = if self.choices.has(Defect::SmashSameGpa) { 0 } else { index };
-            held.store(index, small.with_gpa_page(head.gpa_page().wrapping_add(offset)));
-        }
-        held.store(0, small.with_subpage_count(PAGES_PER_LARGE_PAGE as u16 - 1));
-        Ok(Update {
-            status: RmpStatus::SUCCESS,
-            lines: LINES_PER_BLOCK,
-            was_assigned: true,
-            is_assigned: true,
-            resized: true,
         })
     }
 

@@ -162,6 +162,27 @@ fn set_state_makes_firmware_pages_hv_fixed() {
     assert_eq!(host.host_write(2 * BLOCK, M2), Verdict::Allowed);
 }
 
+/// An RMP that begins or ends inside a block whose other half is the firmware's too.
+#[test]
+fn set_state_leaves_the_rmp_alone() {
+    for half in [0, 256] {
+        let host = Setup::default().cold();
+        let (dram, rmp) = ([pages(0, 2 << 18)], [pages(RMP + half * 4096, 256)]);
+        let mut init = snp_model::InitEx { init_rmp: true, ..snp_model::InitEx::default() };
+        (init.layout.dram, init.layout.rmp) = (&dram, &rmp);
+        assert_eq!(host.firmware.snp_init_ex(&host.machine, &init), Ok(()));
+        host.machine.reserve_pages(pages(RMP, 512)).unwrap();
+        for page in 256 - half..512 - half {
+            host.give(RMP + page * 4096, &RmpOperand::firmware());
+        }
+        let answer = host.firmware.page_set_state(&host.machine, &[pages(RMP, 512)]);
+        assert_eq!(answer, Err(Status::INVALID_PARAM));
+        for page in [0, 255, 256, 511] {
+            assert_eq!(host.state(RMP + page * 4096), PageState::Firmware);
+        }
+    }
+}
+
 /// What the firmware changes of assignment or size, RMPOPT sees.
 #[test]
 fn rmpopt_follows_the_firmware() {

@@ -12,9 +12,15 @@ pub(super) fn case_087_frozen_registers() {
     assert_eq!(wrmsr(msr::RMP_CFG), Err(Exception::GeneralProtection));
     assert_eq!(wrmsr(msr::SYSCFG), Ok(MsrWrite::Ignored));
     assert!(host.machine.unit().snp_en(CORE));
-    for fixed_mtrr in [0x250, 0x258, 0x26F] {
-        assert_eq!(wrmsr(fixed_mtrr), Err(Exception::GeneralProtection));
+    // Fixed MTRRs, IORRs, TOP_MEM, TOP_MEM2, SMM_KEY.
+    let (iorr, top_mem) = (0xC001_0016..=0xC001_0019, [0xC001_001A, 0xC001_001D, 0xC001_0119]);
+    let fixed = [0x250, 0x258, 0x259, 0x268, 0x26F];
+    for frozen in fixed.into_iter().chain(iorr).chain(top_mem) {
+        assert_eq!(wrmsr(frozen), Err(Exception::GeneralProtection), "{frozen:#x}");
     }
+    let cold = Setup::default().cold();
+    cold.machine.reset_core(CORE);
+    assert_eq!(cold.machine.wrmsr(CORE, 0x250, 0), Ok(MsrWrite::NotModelled), "SNP is off");
 }
 
 /// Two segments of 2 GiB with a hole between.

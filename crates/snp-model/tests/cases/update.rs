@@ -1,7 +1,10 @@
 //! Cases 1 to 26: RMPUPDATE and PSMASH.
 
 use snp_defs::{PageState, RmpEntry, RmpOperand, RmpStatus};
-use snp_model::{FreeWithOwner, Issuer, Running, SaveArea, StdMachine, UpdateOrder, VmrunPages};
+use snp_model::{
+    FreeWithOwner, Issuer, NotLarge, Running, SaveArea, SmashOrder, StdMachine, UpdateOrder,
+    VmrunPages,
+};
 
 use super::support::*;
 
@@ -263,37 +266,79 @@ pub(super) fn case_020_the_page_behind_the_rmp() {
     }
 }
 
+/// Hosts with each order of PSMASH's checks.
+fn smash_orders() -> impl Iterator<Item = (SmashOrder, Host)> {
+    [SmashOrder::SUGGESTED, SmashOrder::IMMUTABLE_FIRST, SmashOrder::LARGE_FIRST]
+        .into_iter()
+        .map(|order| (order, Setup::choices(|choices| choices.psmash = order).host()))
+}
+
 #[test]
 pub(super) fn case_021_smash_unaligned() {
-    let host = host();
-    assert_eq!(host.smash(0x1000), RmpStatus::FAIL_INPUT);
-    assert_eq!(host.smash(UNCOVERED), RmpStatus::FAIL_INPUT);
+    for (_, host) in smash_orders() {
+        host.give(0, &private_2m(0, 3));
+        assert_eq!(host.smash(0x1000), RmpStatus::FAIL_INPUT);
+        assert_eq!(host.smash(UNCOVERED), RmpStatus::FAIL_INPUT);
+        assert_eq!(host.entry(0).page_size(), M2);
+    }
 }
 
 #[test]
 pub(super) fn case_022_smash_a_small_page() {
-    let host = host();
-    host.give(BLOCK, &private(0, 3));
-    assert_eq!(host.smash(BLOCK), RmpStatus::FAIL_BADADDR);
-    assert_eq!(host.smash(0), RmpStatus::FAIL_BADADDR);
+    for (not_large, code) in [
+        (NotLarge::FailBadaddr, RmpStatus::FAIL_BADADDR),
+        (NotLarge::FailOverlap, RmpStatus::FAIL_OVERLAP),
+    ] {
+        let host = Setup::choices(|choices| choices.not_large = not_large).host();
+        host.give(BLOCK, &private(0, 3));
+        let before = host.entry(BLOCK);
+        assert_eq!(host.smash(BLOCK), code);
+        assert_eq!(host.smash(0), code);
+        assert_eq!(host.entry(BLOCK), before);
+    }
 }
 
 #[test]
 pub(super) fn case_023_smash_a_page_in_use() {
-    let host = host();
-    host.give(BLOCK, &private_2m(0, 3));
-    host.accept(BLOCK, 0, 3, M2);
-    host.edit(BLOCK, |entry| entry.with_vmsa(true));
-    let pages = VmrunPages {
-        hsave: snp_defs::VmHsavePa(0x9000),
-        vmcb: spa(0x8000),
-        avic: None,
-        save_area: SaveArea::Snp { vmsa: spa(BLOCK), gpa: gpa(0), asid: 3 },
-    };
-    let running = host.machine.vmrun(CORE, &pages).unwrap();
-    assert_eq!(host.smash(BLOCK), RmpStatus::FAIL_INUSE);
-    host.machine.vmexit(running);
-    assert_eq!(host.smash(BLOCK), RmpStatus::SUCCESS);
+    for (_, host) in smash_orders() {
+        host.give(BLOCK, &private_2m(0, 3));
+        host.accept(BLOCK, 0, 3, M2);
+        host.edit(BLOCK, |entry| entry.with_vmsa(true));
+        let pages = VmrunPages {
+            hsave: snp_defs::VmHsavePa(0x9000),
+            vmcb: spa(0x8000),
+            avic: None,
+            save_area: SaveArea::Snp { vmsa: spa(BLOCK), gpa: gpa(0), asid: 3 },
+        };
+        let running = host.machine.vmrun(CORE, &pages).unwrap();
+        assert_eq!(host.smash(BLOCK), RmpStatus::FAIL_INUSE);
+        assert_eq!(host.entry(BLOCK).page_size(), M2);
+        host.machine.vmexit(running);
+        assert_eq!(host.smash(BLOCK), RmpStatus::SUCCESS);
+    }
+}
+
+/// Where several of PSMASH's checks fail at once, the tables differ.
+#[test]
+fn the_order_of_psmash() {
+    for (order, host) in smash_orders() {
+        let codes = match order {
+            SmashOrder::IMMUTABLE_FIRST => (RmpStatus::FAIL_PERMISSION, RmpStatus::FAIL_PERMISSION),
+            SmashOrder::LARGE_FIRST => (RmpStatus::FAIL_INUSE, RmpStatus::FAIL_BADADDR),
+            _ => (RmpStatus::FAIL_INUSE, RmpStatus::FAIL_INUSE),
+        };
+        host.give(BLOCK, &RmpOperand::private(gpa(0), M2, 3, true));
+        assert_eq!(host.smash(BLOCK), RmpStatus::FAIL_PERMISSION, "immutable");
+        host.edit(BLOCK, |entry| entry.with_lock(true));
+        assert_eq!(host.smash(BLOCK), codes.0, "a large page, locked and immutable");
+        assert_eq!(host.smash(RMP), codes.1, "4K pages, locked and immutable");
+        let guest = Issuer { asid: 3 };
+        for at in [BLOCK, RMP] {
+            let refused = host.machine.psmash_by(guest, CORE, spa(at)).unwrap();
+            assert_eq!(refused.status, RmpStatus::FAIL_PERMISSION, "inside a guest");
+        }
+        assert_eq!(host.entry(BLOCK).page_size(), M2);
+    }
 }
 
 #[test]

@@ -115,7 +115,10 @@ impl<F: FirmwareStorage> Firmware<F> {
             require(whole, FirmwareStatus::INVALID_PARAM)?;
         }
         for pfn in ranges.iter().flat_map(blocks) {
-            self.check_outside_rmp(pfn)?;
+            // The RMP may begin or end inside the block, and its pages are Firmware too.
+            for page in (0..PAGES_PER_LARGE_PAGE).filter_map(|offset| pfn.checked_add(offset)) {
+                self.check_outside_rmp(page)?;
+            }
             let page = lock_page(host, pfn)?;
             let firmware = page.is_some_and(|page| is_firmware(&page));
             require(firmware, FirmwareStatus::INVALID_PAGE_STATE)?;
