@@ -7,6 +7,7 @@ mod firmware_pages;
 mod firmware_platform;
 mod guest;
 mod platform;
+mod rights;
 mod scope;
 mod support;
 mod update;
