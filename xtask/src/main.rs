@@ -1,6 +1,7 @@
 //! Developer commands, run as `cargo xtask <command>`.
 
 mod ci;
+mod hardware_doc;
 mod kernel_boot;
 mod kernel_env;
 mod kernel_module;
@@ -25,6 +26,8 @@ struct Cli {
 enum Command {
     /// Run every check of this repository
     Ci(ci::Args),
+    /// Write the generated parts of docs/hardware.md and its picture anew, from the model
+    HardwareDoc,
     /// Make the folder in which kernel modules are built for a stock distribution kernel
     KernelEnv(kernel_env::Args),
     /// Build the control plane as a kernel module and load it in QEMU
@@ -36,6 +39,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Ci(args) => ci::run(&args),
+        Command::HardwareDoc => hardware_doc::run(),
         Command::KernelEnv(args) => kernel_env::run(&args),
         Command::KernelSpike(args) => kernel_spike::run(&args),
         Command::Mutants(args) => mutants::run(&args),
