@@ -41,8 +41,8 @@ fn hold(file: &Path, wanted: &str) {
     let line = differ.unwrap_or_else(|| found.lines().count().min(wanted.lines().count())) + 1;
     assert!(
         found == wanted,
-        "{} differs from the model at line {line}, expected {:?}; `cargo xtask hardware-doc` rewrites it",
-        file.display(),
+        "docs/{} differs from the model at line {line}, expected {:?}; `cargo xtask hardware-doc` rewrites it",
+        file.strip_prefix(docs()).unwrap().display(),
         wanted.lines().nth(line - 1).unwrap_or("its end"),
     );
 }
