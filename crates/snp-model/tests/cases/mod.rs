@@ -3,6 +3,7 @@
 mod access;
 mod defects;
 mod firmware_guests;
+mod firmware_order;
 mod firmware_pages;
 mod firmware_platform;
 mod guest;
