@@ -162,7 +162,7 @@ fn heading(x: u32, words: &str) -> String {
 fn drawn(arrow: &Arrow, actor: Actor) -> String {
     let colour = colour(actor);
     let start =
-        if arrow.both { format!(" marker-start=\"url(#{actor:?})\"") } else { String::new() };
+        if arrow.both { format!(" marker-start=\"url(#{actor:?}Back)\"") } else { String::new() };
     let line = format!(
         "<path d=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.5\" marker-end=\"url(#{actor:?})\"{start}/>\n",
         arrow.path
@@ -224,16 +224,19 @@ fn legend() -> String {
     actors.chain(std::iter::once(default)).chain(notes).collect()
 }
 
+/// Heads for either end of a line: not every renderer can turn one round.
 fn arrow_heads() -> String {
-    let head = |actor: Actor| {
-        let size = "viewBox=\"0 0 8 8\" refX=\"7\" refY=\"4\" markerWidth=\"8\" markerHeight=\"8\"";
+    let head = |actor: Actor, end: &str, tip: u32, path: &str| {
+        let size = "viewBox=\"0 0 8 8\" refY=\"4\" markerWidth=\"8\" markerHeight=\"8\"";
         let colour = colour(actor);
         format!(
-            "<marker id=\"{actor:?}\" {size} orient=\"auto-start-reverse\">\
-             <path d=\"M0 0L8 4L0 8z\" fill=\"{colour}\"/></marker>\n"
+            "<marker id=\"{actor:?}{end}\" {size} refX=\"{tip}\" orient=\"auto\">\
+             <path d=\"{path}\" fill=\"{colour}\"/></marker>\n"
         )
     };
-    ACTORS.map(|(actor, _)| head(actor)).concat()
+    let heads =
+        |(actor, _)| head(actor, "", 7, "M0 0L8 4L0 8z") + &head(actor, "Back", 1, "M8 0L0 4L8 8z");
+    ACTORS.map(heads).concat()
 }
 
 /// The picture.

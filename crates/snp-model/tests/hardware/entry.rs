@@ -3,8 +3,8 @@
 use core::mem::offset_of;
 
 use snp_defs::{
-    ContiguousRmp, Fn80000025, PageSize, Pfn, RmpCfg, RmpEntry, RmpOperand, RstEntry, SegmentedRmp,
-    Spa, PAGE_SHIFT,
+    ContiguousRmp, Fn80000025, PageSize, PageState, Pfn, RmpCfg, RmpEntry, RmpOperand, RstEntry,
+    SegmentedRmp, Spa, PAGE_SHIFT,
 };
 
 use crate::host::{guest_address, segment_rmp, spa, Host, GIB, PAGE, RMP_BASE, SEGMENT, STATES};
@@ -146,7 +146,7 @@ fn dumps() -> String {
             said.push(format!("sub-page count {}", entry.subpage_count()));
         }
         let raw = format!("`{:#018x}`<br>`{:#018x}`", entry.lo, entry.hi);
-        let state = snp_defs::PageState::of(entry).name().to_owned();
+        let state = PageState::of(entry).name().to_owned();
         [raw, said.join(", "), state, what.into()]
     });
     table(&["first and second quadword", "decoded", "state", "what it is"], rows)
@@ -172,6 +172,24 @@ fn operand() -> String {
     table(&["offset", "bytes", "field"], rows)
 }
 
+const fn meaning(state: PageState) -> &'static str {
+    match state {
+        PageState::Default => "memory that the RMP does not cover",
+        PageState::Hypervisor => "the host's memory, and what guests share with it",
+        PageState::HvFixed => "reserved memory and MMIO, until the next `SNP_INIT`",
+        PageState::Firmware => "lent to the firmware; the RMP itself",
+        PageState::FirmwareIommu => "an IOMMU's log and completion buffers",
+        PageState::Reclaim => "given back by the firmware, still assigned",
+        PageState::Context => "a guest's context: its keys and state",
+        PageState::Metadata => "notes on pages that were swapped out",
+        PageState::PreGuest => "for a guest, not measured yet",
+        PageState::PreSwap => "a guest's, about to be swapped or moved",
+        PageState::GuestInvalid => "a guest's, not accepted yet",
+        PageState::GuestValid => "a guest's, in use",
+        PageState::Invalid => "",
+    }
+}
+
 fn states() -> String {
     let rows = STATES.map(|state| {
         let host = Host::new();
@@ -187,7 +205,7 @@ fn states() -> String {
                 none(),
                 none(),
                 none(),
-                none(),
+                meaning(state).to_owned(),
             ];
         };
         let owner = match (entry.assigned(), entry.asid()) {
@@ -196,14 +214,9 @@ fn states() -> String {
             (true, asid) => format!("guest {asid}"),
         };
         let bit = |on: bool| u8::from(on).to_string();
-        let gpa = match entry.gpa_page() {
-            page if entry.asid() != 0 => {
-                assert_eq!(page << PAGE_SHIFT, guest_address(at));
-                format!("{page:#x}, its guest page")
-            }
-            0 => "0".into(),
-            page => format!("{page:#x}, firmware's note"),
-        };
+        if entry.asid() != 0 {
+            assert_eq!(entry.gpa_page() << PAGE_SHIFT, guest_address(at));
+        }
         let vmsa = if entry.vmsa() { " VMSA" } else { "" };
         [
             state.name().to_owned(),
@@ -213,7 +226,7 @@ fn states() -> String {
             bit(entry.validated()),
             bit(entry.immutable()),
             bit(entry.lock()),
-            gpa,
+            meaning(state).to_owned(),
         ]
     });
     let header = [
@@ -224,7 +237,7 @@ fn states() -> String {
         "validated",
         "immutable",
         "lock",
-        "gpa field",
+        "what it is",
     ];
     table(&header, rows)
 }

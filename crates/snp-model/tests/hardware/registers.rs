@@ -56,13 +56,22 @@ type Field = fn(Fn80000025) -> u32;
 type Set = fn(u32) -> Fn80000025;
 
 fn cpuid() -> String {
-    let wanted =
-        ["sev_snp", "vmpl", "rmpquery", "rmpread", "segmented_rmp", "hv_in_use_wr_allowed"];
-    let rows = Fn8000001f::FEATURES.iter().filter(|(_, name)| wanted.contains(name));
-    let mut rows: Vec<[String; 2]> = rows
-        .map(|(bit, name)| [code(format_args!("Fn8000_001F EAX[{bit}]")), code(name)])
+    let words = |name: &str| match name {
+        "sev_snp" => Some("SEV-SNP; absent too if the firmware setup switched it off"),
+        "vmpl" => Some("privilege levels inside guests"),
+        "rmpquery" => Some("RMPQUERY"),
+        "rmpread" => Some("RMPREAD"),
+        "segmented_rmp" => Some("the RMP may be segmented"),
+        "hv_in_use_wr_allowed" => Some("the host may write beside and to pages in use"),
+        _ => None,
+    };
+    let mut rows: Vec<[String; 2]> = Fn8000001f::FEATURES
+        .iter()
+        .filter_map(|&(bit, name)| {
+            Some([code(format_args!("Fn8000_001F EAX[{bit}]")), words(name)?.to_owned()])
+        })
         .collect();
-    assert_eq!(rows.len(), wanted.len());
+    assert_eq!(rows.len(), 6);
     // Each field's place is found by asking for it with one bit of the register set.
     let place = |set: Set, get: Field| {
         let mask =
