@@ -81,7 +81,7 @@ fn update_order() -> String {
     ]
     .map(|(name, order)| [code(name), names(&order.0), code(of_firmware(order))]);
     format!(
-        "{}\n{}",
+        "{}\nThe model has three such tables. They differ where several checks fail at once:\n\n{}",
         table(&["", "check", "refuses", "code"], rows),
         table(&["table of the model", "order", "a page that the firmware wrote"], orders)
     )

@@ -74,7 +74,7 @@ fn one_region() -> String {
     row(Some(OTHER_CORE), "RMPOPT verify", verify(OTHER_CORE, PAGE));
     let table_region = verify(CORE, segment_rmp(0));
     row(Some(CORE), "RMPOPT of a region that holds a part of the RMP", table_region);
-    row(Some(CORE), "RMPOPT of a region behind the window", verify(CORE, u64::from(GIB) << 30));
+    row(Some(CORE), "RMPOPT of a region past the window", verify(CORE, u64::from(GIB) << 30));
     let header = ["core", "what", "result", "bit, core 0", "bit, core 1"];
     table(&header, rows)
 }
@@ -230,5 +230,5 @@ fn unknown() -> String {
     ];
     let rows =
         rows.map(|(question, switch, default)| [question.to_owned(), code(switch), code(default)]);
-    table(&["nobody outside AMD knows", "switch of the model", "default"], rows)
+    table(&["question", "switch of the model", "default"], rows)
 }
