@@ -111,9 +111,7 @@ impl<S: Storage> Rmp<S> {
         let choices = self.choices();
         let view = self.covers(pfn).then(|| self.storage().block(Block::of(pfn)));
         let held = match view {
-            Some(BlockView::Dense(words)) if spa.is_aligned(PageSize::Size2M) => {
-                Held::take(words, choices.neighbour_race)
-            }
+            Some(BlockView::Dense(words)) => Held::take(words, choices.neighbour_race),
             _ => None,
         };
         let contended = held.is_none() && matches!(view, Some(BlockView::Dense(_)));

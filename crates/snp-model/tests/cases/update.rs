@@ -2,8 +2,8 @@
 
 use snp_defs::{PageState, RmpEntry, RmpOperand, RmpStatus};
 use snp_model::{
-    FreeWithOwner, Issuer, NotLarge, Running, SaveArea, SmashOrder, StdMachine, UpdateOrder,
-    VmrunPages,
+    FreeWithOwner, Issuer, NotLarge, Running, SaveArea, SmashCheck, SmashOrder, StdMachine,
+    UpdateOrder, VmrunPages,
 };
 
 use super::support::*;
@@ -316,6 +316,24 @@ pub(super) fn case_023_smash_a_page_in_use() {
         host.machine.vmexit(running);
         assert_eq!(host.smash(BLOCK), RmpStatus::SUCCESS);
     }
+}
+
+/// A table that looks at the entry before the address.
+#[test]
+fn psmash_may_look_at_the_address_last() {
+    let last = SmashOrder([
+        SmashCheck::Issuer,
+        SmashCheck::Lock,
+        SmashCheck::Immutable,
+        SmashCheck::Large,
+        SmashCheck::Input,
+    ]);
+    let host = Setup::choices(|choices| choices.psmash = last).host();
+    assert_eq!(host.smash(0x1000), RmpStatus::FAIL_BADADDR);
+    host.give(0, &private_2m(0, 3));
+    assert_eq!(host.smash(0x1000), RmpStatus::FAIL_INPUT);
+    assert_eq!(host.smash(UNCOVERED), RmpStatus::FAIL_BADADDR);
+    assert_eq!(host.smash(0), RmpStatus::SUCCESS);
 }
 
 /// Where several of PSMASH's checks fail at once, the tables differ.
