@@ -58,7 +58,7 @@ fn it_is_that_of_a_real_layout() {
     let flat = ContiguousRmp::covering(0x10_0000, 3 << 30).unwrap();
     let coverage = Coverage::of(&RmpGeometry::Contiguous(flat)).unwrap();
     assert_eq!(covered(&coverage, 4), [ALL, ALL, ALL, 0]);
-    let limits = Fn80000025 { eax: 36 | 42 << 6, ebx: 0, ecx: 0, edx: 0 };
+    let limits = Fn80000025 { eax: 0xAA4, ebx: 0, ecx: 0, edx: 0 };
     let base = Spa::new(1 << 30).unwrap();
     let table = [RstEntry::new(base, 5), RstEntry::ABSENT, RstEntry::new(base, 64)];
     let rmp = SegmentedRmp::new(0x10_0000, RmpCfg::segmented(36), limits, &table).unwrap();
