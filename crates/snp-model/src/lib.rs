@@ -13,6 +13,8 @@ pub mod oracle;
 #[cfg(feature = "std")]
 mod std_storage;
 #[cfg(feature = "std")]
+pub mod trial;
+#[cfg(feature = "std")]
 pub use self::std_storage::{
     HeapFirmwareStorage, HeapStorage, HeapUnitStorage, StdFirmware, StdMachine,
 };
