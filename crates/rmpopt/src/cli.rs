@@ -23,6 +23,45 @@ pub(crate) enum Command {
     ///
     /// Nothing here needs or touches real hardware: every result is emulated and says so.
     Run(RunArgs),
+
+    /// Hold the model of the hardware against an oracle: a script, or random operations.
+    ///
+    /// The oracle states the rules of RMP and RMPOPT once more in the simplest way. A script is a
+    /// list of instructions on a small host (docs/replay.md); both execute each, and every result,
+    /// entry and RMPOPT bit must be the same.
+    Replay(ReplayArgs),
+}
+
+/// Options of `rmpopt replay`.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit codes: 0 model and oracle agree, 1 they differ or a law is broken, \
+    2 usage or a bad script, 3 a file cannot be read or written, 130 interrupted.")]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["file", "random"]))]
+pub(crate) struct ReplayArgs {
+    /// A script; - is standard input.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+
+    /// Run so many random operations instead, under every switch of the model in turn.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) random: Option<u64>,
+
+    /// Number of the first run of --random; each run has 50,000 operations and its number is its
+    /// seed.
+    #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "file")]
+    pub(crate) seed: u64,
+
+    /// Write the script of a difference that --random finds to this file instead of printing it.
+    #[arg(long, value_name = "FILE", conflicts_with = "file")]
+    pub(crate) out: Option<PathBuf>,
+
+    /// Say what each operation of the script did.
+    #[arg(long, short, conflicts_with = "random")]
+    pub(crate) verbose: bool,
+
+    /// Print the result as JSON, alone on standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Options of `rmpopt run`.

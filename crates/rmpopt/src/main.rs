@@ -23,6 +23,7 @@ fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     let result = match &cli.command {
         cli::Command::Run(args) => commands::run::run(args),
+        cli::Command::Replay(args) => commands::replay::run(args),
     };
     result.unwrap_or_else(|failure| {
         output::error(&failure);

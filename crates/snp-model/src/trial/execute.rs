@@ -5,44 +5,10 @@ use core::fmt::Debug;
 use ::snp_defs::{PageState, Pfn, Region, Spa};
 
 use super::plan::{pfn, Memory, CORES, REGIONS};
-use super::{Edit, Guest, Operation, Plan, Script};
+use super::{Edit, Effect, Guest, Operation, Plan, Script};
 use crate::oracle::{Oracle, Page, Pending};
-use crate::snp_model::{
-    Access, Begun, CoreId, DeviceVerdict, Errata, Exception, GuestAccess, GuestResult, GuestStop,
-    Outcome, PfnRange, Query, RmpRead, Stop, Update, Verdict,
-};
+use crate::snp_model::{Begun, CoreId, Errata, GuestAccess, PfnRange, Stop, Verdict};
 use crate::{HeapStorage, HeapUnitStorage, StdMachine};
-
-/// What an operation did, the same in model and oracle.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Effect {
-    /// RMPUPDATE, PSMASH.
-    Update(Result<Update, Stop>),
-    /// RMPREAD.
-    Read(Result<RmpRead, Exception>),
-    /// RMPOPT, whole.
-    Rmpopt(Result<Outcome, Exception>),
-    /// RMPOPT's first half.
-    Begun(Result<(), Exception>),
-    /// RMPOPT's second half.
-    Finished(Outcome),
-    /// A write of `RMPOPT_BASE`.
-    Written(Result<(), Exception>),
-    /// A checked access.
-    Access(Access),
-    /// A device's write.
-    Device(DeviceVerdict),
-    /// PVALIDATE, RMPADJUST.
-    Guest(Result<GuestResult, GuestStop>),
-    /// RMPQUERY.
-    Query(Result<Query, GuestStop>),
-    /// A guest's access.
-    GuestAccess(Result<(), GuestStop>),
-    /// What can be refused: SNP_INIT, clearing the RMP, a change of an entry.
-    Done(bool),
-    /// Nothing to tell.
-    Nothing,
-}
 
 /// Where model and oracle part.
 #[derive(Clone, PartialEq, Eq, Debug)]

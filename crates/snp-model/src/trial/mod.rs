@@ -4,6 +4,7 @@
 //! [`Script`] that shows it, and a script can be run again ([`Trial::replay`]): its text is described
 //! in docs/replay.md, and the command is `rmpopt replay`.
 
+mod effect;
 mod execute;
 mod generate;
 mod operation;
@@ -13,7 +14,8 @@ mod shrink;
 mod words;
 
 pub use self::{
-    execute::{Difference, Effect, Trial},
+    effect::Effect,
+    execute::{Difference, Trial},
     generate::{random, BaseWrites, Found, Random},
     operation::{Edit, Guest, Operation},
     plan::{Plan, CORES, REGIONS},
