@@ -69,25 +69,32 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
         (None, operations) => random_runs(args.seed, operations.unwrap_or(RUN))?,
     };
     report.wall_s = started.elapsed().as_secs_f64();
-    if let (Some(path), Some(script)) =
-        (&args.out, report.difference.as_ref().and_then(|difference| difference.script.as_ref()))
-    {
-        std::fs::write(path, script).map_err(|error| {
-            Failure::CannotRead(format!("{}: cannot be written: {error}", path.display()))
-        })?;
-    }
+    // A script that cannot be written must not be lost: then it is printed.
+    let unwritten = write_script(args, &report).err();
+    let out = args.out.as_deref().filter(|_| unwritten.is_none());
     let text = if args.json {
         let json = serde_json::to_string(&report)
             .map_err(|e| Failure::BadInput(format!("the report has no JSON form: {e}")))?;
         json + "\n"
     } else {
-        shown(&report, args.out.as_deref())
+        shown(&report, out)
     };
     output::result(&text)?;
+    if let Some(failure) = unwritten {
+        return Err(failure);
+    }
     Ok(match (report.agree, report.interrupted) {
         (false, _) => ExitCode::from(LAW_VIOLATED),
         (true, true) => ExitCode::from(INTERRUPTED),
         (true, false) => ExitCode::SUCCESS,
+    })
+}
+
+fn write_script(args: &ReplayArgs, report: &Report) -> Result<(), Failure> {
+    let script = report.difference.as_ref().and_then(|difference| difference.script.as_ref());
+    let (Some(path), Some(script)) = (&args.out, script) else { return Ok(()) };
+    std::fs::write(path, script).map_err(|error| {
+        Failure::CannotRead(format!("{}: cannot be written: {error}", path.display()))
     })
 }
 
@@ -259,4 +266,32 @@ fn shown(report: &Report, out: Option<&Path>) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(out: &Path) -> ReplayArgs {
+        let out = Some(out.to_owned());
+        ReplayArgs { file: None, random: Some(1), seed: 0, out, verbose: false, json: false }
+    }
+
+    fn report(script: &str) -> Report {
+        let difference = Difference { what: "x".into(), model: "1".into(), oracle: "2".into() };
+        empty("random", Some(told(difference, 0, Some(script.into()))))
+    }
+
+    #[test]
+    fn a_script_is_written_or_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("found.trial");
+        write_script(&args(&file), &report("rmpopt-trial 1\n")).unwrap();
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "rmpopt-trial 1\n");
+        assert!(shown(&report("reset core=0\n"), Some(&file)).contains("found.trial"));
+        let nowhere = folder.path().join("none/found.trial");
+        let failure = write_script(&args(&nowhere), &report("reset core=0\n")).unwrap_err();
+        assert!(failure.to_string().contains("none/found.trial: cannot be written"));
+        assert!(shown(&report("reset core=0\n"), None).contains("reset core=0\n"));
+    }
 }

@@ -81,22 +81,23 @@ pub struct Found {
 }
 
 /// Operations after which everything is compared, beside what each touched.
-const COMPARE_EVERY: u64 = 4096;
+const COMPARE_EVERY: usize = 4096;
 
 /// Runs random operations to their end or their first difference. `see` is told what each did.
 pub fn random(random: &Random, mut see: impl FnMut(&Operation, Effect)) -> Result<(), Box<Found>> {
     let mut generator = Generator::new(random);
     let mut done = Vec::with_capacity(random.operations as usize);
     let mut next = Vec::new();
-    while (done.len() as u64) < random.operations {
+    let limit = random.operations as usize;
+    while done.len() < limit {
         generator.choose(&mut next);
+        next.truncate(limit - done.len());
         for operation in next.drain(..) {
             let result = generator.trial.run(&operation);
             done.push(operation);
             let result = result.and_then(|effect| {
                 see(&operation, effect);
-                let count = done.len() as u64;
-                if count % COMPARE_EVERY == 0 || count == random.operations {
+                if done.len() % COMPARE_EVERY == 0 || done.len() == limit {
                     generator.trial.compare_all()
                 } else {
                     Ok(())
