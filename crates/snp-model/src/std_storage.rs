@@ -1,4 +1,4 @@
-//! Storage on the heap, grown 8 KiB at a time.
+//! Storage on the heap, in slabs of 4 MiB and chunks of 64 KiB.
 
 use std::sync::atomic::{AtomicU64, AtomicU8, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -15,130 +15,221 @@ fn zeroes(words: usize) -> Box<[AtomicU64]> {
     std::iter::repeat_with(AtomicU64::default).take(words).collect()
 }
 
-type DenseBlock = OnceLock<Box<[AtomicU64; WORDS_PER_BLOCK]>>;
+/// Blocks of a chunk: 64 KiB.
+const BLOCKS_PER_CHUNK: usize = 8;
+const CHUNKS_PER_REGION: usize = BLOCKS_PER_REGION as usize / BLOCKS_PER_CHUNK;
 
-/// A region that is not uniform: a fill and perhaps words for each block.
+/// The entries of consecutive blocks, once they have memory.
+type Words<const BLOCKS: usize> = OnceLock<Box<[[AtomicU64; WORDS_PER_BLOCK]; BLOCKS]>>;
+
+/// A region that got memory as a whole: 4 MiB.
+type Slab = Words<{ BLOCKS_PER_REGION as usize }>;
+
+/// A region whose blocks differ: some have memory, some a fill of their own.
 #[derive(Debug)]
-struct Blocks {
-    fills: Box<[AtomicU8]>,
-    dense: Box<[DenseBlock]>,
+struct Mixed {
+    chunks: [Words<BLOCKS_PER_CHUNK>; CHUNKS_PER_REGION],
+    /// Of each block the [`Fill`], good while its chunk has no memory.
+    fills: [AtomicU8; BLOCKS_PER_REGION as usize],
 }
 
-impl Blocks {
+impl Mixed {
     fn uniform(fill: u8) -> Self {
-        let count = BLOCKS_PER_REGION as usize;
         Self {
-            fills: std::iter::repeat_with(|| AtomicU8::new(fill)).take(count).collect(),
-            dense: std::iter::repeat_with(OnceLock::new).take(count).collect(),
+            chunks: std::array::from_fn(|_| OnceLock::new()),
+            fills: std::array::from_fn(|_| AtomicU8::new(fill)),
         }
+    }
+
+    fn words(&self, index: usize) -> Option<&[AtomicU64; WORDS_PER_BLOCK]> {
+        self.chunks.get(index / BLOCKS_PER_CHUNK)?.get()?.get(index % BLOCKS_PER_CHUNK)
+    }
+
+    fn fill(&self, index: usize) -> Fill {
+        Fill::from_byte(self.fills.get(index).map_or(0, |fill| fill.load(Ordering::Acquire)))
     }
 }
 
+/// What a region without a slab is.
 #[derive(Debug, Default)]
-struct Slab {
-    /// The fill while `blocks` is unset.
+struct Sparse {
+    /// The [`Fill`] while `mixed` is unset.
     fill: AtomicU8,
-    blocks: OnceLock<Box<Blocks>>,
+    mixed: OnceLock<Box<Mixed>>,
 }
 
-/// RMP storage on the heap. A uniform region takes 24 bytes, one with blocks of its own 9 KiB, and
-/// each dense block 8 KiB more.
+/// RMP storage on the heap. A region takes 40 bytes; made dense as a whole 4 MiB more, and an entry is
+/// then one look-up away; made dense in part 2 KiB more, and 64 KiB for each 16 MiB of memory with a
+/// dense block (docs/decisions/0011-rmp-in-slabs-and-chunks.md).
 #[derive(Debug)]
 pub struct HeapStorage {
     slabs: Box<[Slab]>,
+    sparse: Box<[Sparse]>,
     counters: Box<[AtomicU64]>,
     /// Held by whatever changes what is dense or filled.
     change: Mutex<()>,
+}
+
+/// Memory for consecutive blocks, with what they read as.
+fn words<const BLOCKS: usize>(
+    fill: impl Fn(usize) -> Fill,
+) -> Result<Box<[[AtomicU64; WORDS_PER_BLOCK]; BLOCKS]>, OutOfMemory> {
+    let mut blocks = Vec::new();
+    blocks.try_reserve_exact(BLOCKS).map_err(|_| OutOfMemory)?;
+    blocks.extend((0..BLOCKS).map(|index| {
+        let fill = fill(index);
+        std::array::from_fn(|position| AtomicU64::new(fill.word(position)))
+    }));
+    blocks.into_boxed_slice().try_into().map_err(|_| OutOfMemory)
+}
+
+fn write(words: &[AtomicU64], fill: Fill) {
+    for (position, word) in words.iter().enumerate() {
+        word.store(fill.word(position), Ordering::Release);
+    }
 }
 
 impl HeapStorage {
     /// Storage for the regions below `regions`.
     #[must_use]
     pub fn new(regions: u32) -> Self {
+        let regions = regions as usize;
         Self {
-            slabs: std::iter::repeat_with(Slab::default).take(regions as usize).collect(),
+            slabs: std::iter::repeat_with(OnceLock::new).take(regions).collect(),
+            sparse: std::iter::repeat_with(Sparse::default).take(regions).collect(),
             counters: zeroes(ASIDS),
             change: Mutex::new(()),
         }
     }
 
-    fn blocks(slab: &Slab) -> &Blocks {
-        slab.blocks.get_or_init(|| Box::new(Blocks::uniform(slab.fill.load(Ordering::Acquire))))
+    /// All words of a region that has a slab: `lo`, `hi` of 262,144 entries.
+    #[must_use]
+    pub fn region_words(&self, region: Region) -> Option<&[AtomicU64]> {
+        Some(self.slabs.get(region.index())?.get()?.as_flattened())
     }
 
-    fn fill_in(blocks: &Blocks, index: usize, fill: Fill) {
-        if let Some(words) = blocks.dense.get(index).and_then(OnceLock::get) {
-            for (position, word) in words.iter().enumerate() {
-                word.store(fill.word(position), Ordering::Release);
-            }
-        } else if let Some(byte) = blocks.fills.get(index) {
-            byte.store(fill as u8, Ordering::Release);
+    /// The words of a block in a slab.
+    #[inline]
+    fn slab_words(&self, block: Block) -> Option<&[AtomicU64; WORDS_PER_BLOCK]> {
+        let slab = self.slabs.get(block.index() / BLOCKS_PER_REGION as usize)?.get()?;
+        slab.get(block.index_in_region() as usize)
+    }
+
+    /// A block outside slabs. Not rare, but no update of a slab shall save registers for it.
+    #[cold]
+    fn sparse_block(&self, block: Block) -> BlockView<'_> {
+        let Some(sparse) = self.sparse.get(block.region().index()) else {
+            return BlockView::Uniform(Fill::Hypervisor);
+        };
+        let Some(mixed) = sparse.mixed.get() else {
+            return BlockView::Uniform(Fill::from_byte(sparse.fill.load(Ordering::Acquire)));
+        };
+        let index = block.index_in_region() as usize;
+        match mixed.words(index) {
+            Some(words) => BlockView::Dense(words),
+            None => BlockView::Uniform(mixed.fill(index)),
         }
+    }
+
+    /// The region's blocks apart, for whoever changes one of them. Under the lock.
+    fn mixed(sparse: &Sparse) -> &Mixed {
+        let fill = || sparse.fill.load(Ordering::Acquire);
+        sparse.mixed.get_or_init(|| Box::new(Mixed::uniform(fill())))
+    }
+
+    /// Fills a block of a region that is not uniform. Under the lock.
+    fn fill_in(&self, block: Block, fill: Fill) {
+        let Some(sparse) = self.sparse.get(block.region().index()) else { return };
+        let index = block.index_in_region() as usize;
+        if let Some(words) = self.slab_words(block) {
+            write(words, fill);
+            return;
+        }
+        let mixed = Self::mixed(sparse);
+        if let Some(words) = mixed.words(index) {
+            write(words, fill);
+        } else if let Some(cell) = mixed.fills.get(index) {
+            cell.store(fill as u8, Ordering::Release);
+        }
+    }
+
+    fn is_uniform(&self, region: Region) -> bool {
+        let slab = self.slabs.get(region.index()).and_then(OnceLock::get);
+        slab.is_none() && self.sparse.get(region.index()).is_some_and(|s| s.mixed.get().is_none())
     }
 }
 
 impl Storage for HeapStorage {
+    #[inline]
     fn regions(&self) -> u32 {
         self.slabs.len() as u32
     }
 
+    #[inline]
     fn block(&self, block: Block) -> BlockView<'_> {
-        let Some(slab) = self.slabs.get(block.region().index()) else {
-            return BlockView::Uniform(Fill::Hypervisor);
-        };
-        let Some(blocks) = slab.blocks.get() else {
-            return BlockView::Uniform(Fill::from_byte(slab.fill.load(Ordering::Acquire)));
-        };
-        let index = block.index_in_region() as usize;
-        match blocks.dense.get(index).and_then(OnceLock::get) {
-            Some(words) => BlockView::Dense(words.as_slice()),
-            None => BlockView::Uniform(Fill::from_byte(
-                blocks.fills.get(index).map_or(0, |fill| fill.load(Ordering::Acquire)),
-            )),
+        match self.slab_words(block) {
+            Some(words) => BlockView::Dense(words),
+            None => self.sparse_block(block),
         }
     }
 
     fn region_fill(&self, region: Region) -> Option<Fill> {
-        let slab = self.slabs.get(region.index())?;
-        match slab.blocks.get() {
-            None => Some(Fill::from_byte(slab.fill.load(Ordering::Acquire))),
-            Some(_) => None,
-        }
+        let sparse = self.sparse.get(region.index())?;
+        self.is_uniform(region).then(|| Fill::from_byte(sparse.fill.load(Ordering::Acquire)))
     }
 
     fn reserve(&self, block: Block) -> Result<(), OutOfMemory> {
-        let Some(slab) = self.slabs.get(block.region().index()) else { return Ok(()) };
+        let Some(sparse) = self.sparse.get(block.region().index()) else { return Ok(()) };
         let _change = self.change.lock().unwrap_or_else(PoisonError::into_inner);
-        let blocks = Self::blocks(slab);
-        let index = block.index_in_region() as usize;
-        if let (Some(dense), Some(fill)) = (blocks.dense.get(index), blocks.fills.get(index)) {
-            let fill = Fill::from_byte(fill.load(Ordering::Acquire));
-            dense.get_or_init(|| {
-                Box::new(std::array::from_fn(|position| AtomicU64::new(fill.word(position))))
-            });
+        if self.slab_words(block).is_some() {
+            return Ok(());
+        }
+        let mixed = Self::mixed(sparse);
+        let chunk = block.index_in_region() as usize / BLOCKS_PER_CHUNK;
+        if let Some(cell) = mixed.chunks.get(chunk).filter(|cell| cell.get().is_none()) {
+            let words = words(|index| mixed.fill(chunk * BLOCKS_PER_CHUNK + index))?;
+            cell.get_or_init(|| words);
         }
         Ok(())
     }
 
+    fn reserve_region(&self, region: Region) -> Result<(), OutOfMemory> {
+        {
+            let _change = self.change.lock().unwrap_or_else(PoisonError::into_inner);
+            if self.is_uniform(region) {
+                if let (Some(slab), Some(sparse)) =
+                    (self.slabs.get(region.index()), self.sparse.get(region.index()))
+                {
+                    let fill = Fill::from_byte(sparse.fill.load(Ordering::Acquire));
+                    let words = words(|_| fill)?;
+                    slab.get_or_init(|| words);
+                    return Ok(());
+                }
+            }
+        }
+        // A view of a block stays good, so what has chunks keeps them.
+        (0..BLOCKS_PER_REGION).try_for_each(|index| self.reserve(Block::in_region(region, index)))
+    }
+
     fn fill_block(&self, block: Block, fill: Fill) -> Result<(), OutOfMemory> {
-        let Some(slab) = self.slabs.get(block.region().index()) else { return Ok(()) };
         let _change = self.change.lock().unwrap_or_else(PoisonError::into_inner);
-        Self::fill_in(Self::blocks(slab), block.index_in_region() as usize, fill);
+        self.fill_in(block, fill);
         Ok(())
     }
 
     fn fill_region(&self, region: Region, fill: Fill) -> Result<(), OutOfMemory> {
-        let Some(slab) = self.slabs.get(region.index()) else { return Ok(()) };
+        let Some(sparse) = self.sparse.get(region.index()) else { return Ok(()) };
         let _change = self.change.lock().unwrap_or_else(PoisonError::into_inner);
-        match slab.blocks.get() {
-            None => slab.fill.store(fill as u8, Ordering::Release),
-            Some(blocks) => {
-                (0..blocks.dense.len()).for_each(|index| Self::fill_in(blocks, index, fill));
-            }
+        if self.is_uniform(region) {
+            sparse.fill.store(fill as u8, Ordering::Release);
+        } else {
+            (0..BLOCKS_PER_REGION)
+                .for_each(|index| self.fill_in(Block::in_region(region, index), fill));
         }
         Ok(())
     }
 
+    #[inline]
     fn asid_counters(&self) -> &[AtomicU64] {
         &self.counters
     }
@@ -167,15 +258,19 @@ impl HeapUnitStorage {
 }
 
 impl UnitStorage for HeapUnitStorage {
+    #[inline]
     fn regions(&self) -> &[AtomicU64] {
         &self.regions
     }
+    #[inline]
     fn caches(&self) -> &[AtomicU64] {
         &self.caches
     }
+    #[inline]
     fn cores(&self) -> &[AtomicU64] {
         &self.cores
     }
+    #[inline]
     fn table(&self, core: CoreId) -> &[AtomicU64] {
         self.tables
             .get(core.0 as usize)

@@ -6,7 +6,7 @@
 use snp_model::{
     BaseWrite, Choices, EnableToggle, Errata, FirmwareChoices, FreeWithOwner, GuestOrder,
     LaunchOrder, NeighbourRace, NotLarge, OutsideWindow, PvalidateVmpl, QueryOwn, RmpAddress,
-    ScanCache, SharedMapping, SmashOrder, UnitConfig, UpdateOrder,
+    ScanCache, ScanDepth, SharedMapping, SmashOrder, UnitConfig, UpdateOrder,
 };
 
 const PAGE: &str = include_str!("../../../docs/not-modelled.md");
@@ -45,6 +45,7 @@ fn every_switch_and_value_is_named() {
         PvalidateVmpl { FailPermission, Gp }
         SharedMapping { FailInput, Ignored }
         QueryOwn { Refused, Answered }
+        ScanDepth { Heads, Entries }
         RmpAddress { InvalidParam, InvalidAddress }
     };
     let tables = tables! {
@@ -89,6 +90,7 @@ fn every_field_is_a_switch_that_is_named() {
         pvalidate: _,
         rmpadjust: _,
         rmpquery: _,
+        scan_depth: _,
         errata,
         defect: _,
     } = Choices::DEFAULT;

@@ -43,6 +43,19 @@ pub enum FreeWithOwner {
     FailPermission,
 }
 
+/// What RMPOPT reads of a region that it scans.
+///
+/// AMD's author says that hardware reads the heads (spec/performance.md 0.2). The heads count the
+/// assigned pages of their blocks, so both give one verdict; they differ in what they cost.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum ScanDepth {
+    /// The heads of the 2M blocks: 512 entries, 512 lines.
+    #[default]
+    Heads,
+    /// Every entry, the truth that the heads sum up: 262,144 entries, 65,536 lines.
+    Entries,
+}
+
 /// Errata, off unless named.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Errata {
@@ -127,6 +140,8 @@ pub struct Choices {
     pub rmpadjust: GuestOrder,
     /// RMPQUERY's checks in order.
     pub rmpquery: GuestOrder,
+    /// How much of a region RMPOPT reads.
+    pub scan_depth: ScanDepth,
     /// Errata.
     pub errata: Errata,
     /// A seeded defect.
@@ -146,6 +161,7 @@ impl Choices {
         pvalidate: GuestOrder::PVALIDATE,
         rmpadjust: GuestOrder::RMPADJUST,
         rmpquery: GuestOrder::RMPQUERY,
+        scan_depth: ScanDepth::Heads,
         errata: Errata { head_in_use_faults: false, in_use_writes_fault: false },
         defect: None,
     };

@@ -48,6 +48,8 @@ pub struct Coverage {
     pages: u64,
     /// Segmented: GiB covered from each segment's start on.
     covered_gib: [u32; RST_ENTRIES],
+    /// Every page below this is covered: the quick answer for most of them.
+    whole: u64,
 }
 
 impl Coverage {
@@ -70,7 +72,7 @@ impl Coverage {
     /// end of the table are 8 KiB aligned, which is 512 entries).
     pub const fn contiguous(pages: u64) -> Self {
         let pages = pages - pages % PAGES_PER_LARGE_PAGE;
-        Self { segment_shift: None, pages, covered_gib: [0; RST_ENTRIES] }
+        Self { segment_shift: None, pages, covered_gib: [0; RST_ENTRIES], whole: pages }
     }
 
     /// A segmented RMP of segments of `1 << segment_shift` bytes, none of them present yet. `None` for
@@ -79,7 +81,12 @@ impl Coverage {
         if segment_shift < REGION_SHIFT || segment_shift > 52 {
             return None;
         }
-        Some(Self { segment_shift: Some(segment_shift), pages: 0, covered_gib: [0; RST_ENTRIES] })
+        Some(Self {
+            segment_shift: Some(segment_shift),
+            pages: 0,
+            covered_gib: [0; RST_ENTRIES],
+            whole: 0,
+        })
     }
 
     /// With one more segment, covering `gib` from its start on (clamped to the segment's size).
@@ -89,7 +96,7 @@ impl Coverage {
         {
             *covered = gib.min(1 << (shift - REGION_SHIFT));
         }
-        self
+        self.with_whole()
     }
 
     /// With the segments that cover all memory below `regions` GiB.
@@ -101,6 +108,17 @@ impl Coverage {
             *covered = left.min(per_segment);
             left -= *covered;
         }
+        self.with_whole()
+    }
+
+    /// Counts anew what is covered without a gap.
+    fn with_whole(mut self) -> Self {
+        let Some(shift) = self.segment_shift else { return self };
+        let full = 1 << (shift - REGION_SHIFT);
+        let gapless = self.covered_gib.iter().take_while(|&&covered| covered == full).count();
+        let rest = self.covered_gib.get(gapless).copied().unwrap_or(0);
+        let gib = (gapless as u64).saturating_mul(u64::from(full));
+        self.whole = gib.saturating_add(u64::from(rest)).saturating_mul(PAGES_PER_REGION);
         self
     }
 
@@ -110,6 +128,7 @@ impl Coverage {
     }
 
     /// How many of a region's pages are covered; they are its first ones.
+    #[inline]
     pub fn covered_pages(&self, region: Region) -> u64 {
         let Some(shift) = self.segment_shift else {
             return self.pages.saturating_sub(region.first_pfn().get()).min(PAGES_PER_REGION);
@@ -124,7 +143,9 @@ impl Coverage {
     }
 
     /// Whether the page has an RMP entry.
+    #[inline]
     pub fn covers(&self, pfn: Pfn) -> bool {
-        u64::from(pfn.index_in_region()) < self.covered_pages(pfn.region())
+        pfn.get() < self.whole
+            || u64::from(pfn.index_in_region()) < self.covered_pages(pfn.region())
     }
 }

@@ -10,7 +10,7 @@ use crate::snp_defs::{
 use crate::snp_model::{
     Access, AccessKind, Accessor, Choices, CoreId, Coverage, Exception, Fill, Issuer, OutOfMemory,
     Outcome, PfnRange, Rmp, RmpRead, RmpoptUnit, Stop, Storage, UnitConfig, UnitStorage, Update,
-    UpdateOrder, Verdict,
+    UpdateOrder, UpdateToken, Verdict,
 };
 
 /// What `SNP_INIT` is told of the host's memory (spec/snp-arch.md 4.4). Later lists override earlier
@@ -298,6 +298,7 @@ impl<S: Storage, U: UnitStorage> Machine<S, U> {
 
     // ---- instructions ----
 
+    #[inline]
     fn require_snp(&self, core: CoreId) -> Result<(), Exception> {
         if self.unit.snp_en(core) {
             Ok(())
@@ -307,11 +308,13 @@ impl<S: Storage, U: UnitStorage> Machine<S, U> {
     }
 
     /// RMPUPDATE by the host.
+    #[inline]
     pub fn rmpupdate(&self, core: CoreId, spa: Spa, operand: &RmpOperand) -> Result<Update, Stop> {
         self.rmpupdate_by(Issuer::HOST, core, spa, operand)
     }
 
     /// RMPUPDATE by anyone.
+    #[inline]
     pub fn rmpupdate_by(
         &self,
         issuer: Issuer,
@@ -321,7 +324,25 @@ impl<S: Storage, U: UnitStorage> Machine<S, U> {
     ) -> Result<Update, Stop> {
         self.require_snp(core)?;
         let token = self.unit.begin_update(spa.region());
-        let result = self.rmp.rmpupdate(issuer, spa, operand);
+        match self.rmp.update_4k(issuer, spa, operand) {
+            Some(update) => {
+                self.unit.end_update(token, true);
+                Ok(update)
+            }
+            None => self.update_by_all_rules(token, issuer, spa, operand),
+        }
+    }
+
+    /// An RMPUPDATE that has begun and is not of the common kind.
+    #[cold]
+    fn update_by_all_rules(
+        &self,
+        token: UpdateToken<'_>,
+        issuer: Issuer,
+        spa: Spa,
+        operand: &RmpOperand,
+    ) -> Result<Update, Stop> {
+        let result = self.rmp.update_by_all_rules(issuer, spa, operand);
         self.unit.end_update(token, result.is_ok_and(|update| update.clears_rmpopt()));
         result
     }
@@ -369,6 +390,7 @@ impl<S: Storage, U: UnitStorage> Machine<S, U> {
     }
 
     /// RMPOPT, both halves; for the halves see [`RmpoptUnit::begin`].
+    #[inline]
     pub fn rmpopt(
         &self,
         core: CoreId,
@@ -432,6 +454,7 @@ impl<S: Storage, U: UnitStorage> Machine<S, U> {
 
     /// A write by the host's kernel or an ordinary guest; `size` is that of the translation (1 GiB
     /// counts as 2M).
+    #[inline]
     pub fn check_write(
         &self,
         core: CoreId,
@@ -443,6 +466,7 @@ impl<S: Storage, U: UnitStorage> Machine<S, U> {
     }
 
     /// What the RMP says to an access by the host or an ordinary guest on this core.
+    #[inline]
     pub fn check_access(
         &self,
         core: CoreId,

@@ -18,7 +18,9 @@ mod page_lock;
 mod psmash;
 mod rmp;
 mod rmpopt_unit;
+mod scan;
 mod storage;
+mod update_4k;
 mod vmrun;
 
 // Where this folder is a module of another crate, what that crate does not use is an unused import.
@@ -26,7 +28,9 @@ mod vmrun;
 pub use self::{
     access::{Access, AccessKind, Accessor, Verdict},
     block_lock::NeighbourRace,
-    choices::{Choices, Defect, Errata, FreeWithOwner, PvalidateVmpl, QueryOwn, SharedMapping},
+    choices::{
+        Choices, Defect, Errata, FreeWithOwner, PvalidateVmpl, QueryOwn, ScanDepth, SharedMapping,
+    },
     coverage::{Coverage, PfnRange},
     device::DeviceVerdict,
     firmware::{

@@ -5,13 +5,13 @@
 use core::sync::atomic::Ordering;
 
 use crate::snp_defs::{
-    Gpa, PageSize, PageState, Pfn, Region, RmpEntry, RmpOperand, RmpStatus, Spa,
-    LARGE_PAGES_PER_REGION, PAGES_PER_LARGE_PAGE, PAGES_PER_REGION, PAGE_SHIFT,
+    Gpa, PageSize, PageState, Pfn, RmpEntry, RmpOperand, RmpStatus, Spa, LARGE_PAGES_PER_REGION,
+    PAGES_PER_LARGE_PAGE, PAGES_PER_REGION, PAGE_SHIFT,
 };
 use crate::snp_model::block_lock::{Held, BLOCK_BUSY};
 use crate::snp_model::{
-    Block, BlockView, Choices, Coverage, Defect, Fill, FreeWithOwner, OutOfMemory, PfnRange,
-    RegionScan, Scan, Stop, Storage, BLOCKS_PER_REGION,
+    Block, BlockView, Choices, Coverage, Defect, Fill, FreeWithOwner, OutOfMemory, PfnRange, Stop,
+    Storage, BLOCKS_PER_REGION,
 };
 
 /// Entries in a 64-byte line of the RMP.
@@ -200,6 +200,7 @@ pub(super) const fn lines_with_head(index: u64) -> u32 {
 
 impl BlockView<'_> {
     /// The entry at a position (0 to 511).
+    #[inline]
     pub(super) fn entry(&self, index: u64) -> RmpEntry {
         match self {
             Self::Uniform(fill) => fill.entry(index as u32),
@@ -268,7 +269,8 @@ impl Check {
 }
 
 /// The entry that a successful RMPUPDATE leaves at the addressed page.
-fn updated(old: RmpEntry, operand: &RmpOperand) -> RmpEntry {
+#[inline]
+pub(super) fn updated(old: RmpEntry, operand: &RmpOperand) -> RmpEntry {
     if !operand.is_assigned() {
         return RmpEntry::HYPERVISOR;
     }
@@ -318,6 +320,7 @@ impl<S: Storage> Rmp<S> {
         &self.storage
     }
 
+    #[inline]
     pub(super) fn covers(&self, pfn: Pfn) -> bool {
         pfn.region().get() < self.storage.regions() && self.coverage.covers(pfn)
     }
@@ -345,7 +348,22 @@ impl<S: Storage> Rmp<S> {
     ///
     /// What one does that meets another at work in the same 2M block:
     /// [`NeighbourRace`](crate::snp_model::NeighbourRace).
+    #[inline]
     pub fn rmpupdate(
+        &self,
+        issuer: Issuer,
+        spa: Spa,
+        operand: &RmpOperand,
+    ) -> Result<Update, Stop> {
+        match self.update_4k(issuer, spa, operand) {
+            Some(update) => Ok(update),
+            None => self.update_by_all_rules(issuer, spa, operand),
+        }
+    }
+
+    /// [`Self::rmpupdate`] of every kind.
+    #[inline(never)]
+    pub(super) fn update_by_all_rules(
         &self,
         issuer: Issuer,
         spa: Spa,
@@ -505,6 +523,16 @@ impl<S: Storage> Rmp<S> {
     pub fn reserve(&self, range: PfnRange) -> Result<(), OutOfMemory> {
         let mut at = range.first.get();
         while let Some(pfn) = Pfn::new(at).filter(|_| at < range.end()) {
+            let region = pfn.region();
+            let region_end = at.saturating_add(PAGES_PER_REGION);
+            let is_whole = pfn == region.first_pfn()
+                && region_end <= range.end()
+                && self.coverage.covered_pages(region) == PAGES_PER_REGION;
+            if is_whole && self.covers(pfn) {
+                self.storage.reserve_region(region)?;
+                at = region_end;
+                continue;
+            }
             if self.covers(pfn) {
                 self.storage.reserve(Block::of(pfn))?;
             }
@@ -591,28 +619,6 @@ impl<S: Storage> Rmp<S> {
         for counter in self.storage.asid_counters() {
             counter.store(0, Ordering::Release);
         }
-    }
-}
-
-impl<S: Storage> RegionScan for Rmp<S> {
-    /// Reads the heads of the region's 2M blocks in order, one line each, up to the first with an
-    /// assigned page. Blocks without entries are free and cost nothing.
-    fn scan(&self, region: Region) -> Scan {
-        if region.get() >= self.storage.regions() {
-            return Scan { assigned: false, lines: 0 };
-        }
-        let covered = self.coverage.covered_pages(region).div_ceil(PAGES_PER_LARGE_PAGE) as u32;
-        if let Some(fill) = self.storage.region_fill(region) {
-            let assigned = fill.is_assigned() && covered != 0;
-            return Scan { assigned, lines: if assigned { 1 } else { covered } };
-        }
-        for index in 0..covered.min(BLOCKS_PER_REGION) {
-            let head = self.storage.block(Block::in_region(region, index)).entry(0);
-            if block_has_assigned(head) {
-                return Scan { assigned: true, lines: index + 1 };
-            }
-        }
-        Scan { assigned: false, lines: covered }
     }
 }
 

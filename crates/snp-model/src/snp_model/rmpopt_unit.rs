@@ -196,6 +196,7 @@ impl Faults {
     }
 
     /// Uses up one occasion, if any is left.
+    #[inline]
     fn strikes(&self, fault: Fault) -> bool {
         let cell = self.cell(fault);
         // The common case is a plain load.
@@ -375,8 +376,9 @@ pub struct Outcome {
 /// An update of a region under way; hand it to [`RmpoptUnit::end_update`].
 #[must_use = "an update that does not end keeps its region's bits clear for ever"]
 #[derive(Debug)]
-pub struct UpdateToken {
-    region: Region,
+pub struct UpdateToken<'a> {
+    /// The region's word; `None` for a region that the host lacks.
+    word: Option<&'a AtomicU64>,
 }
 
 /// The RMPOPT side of a host: tables and MSRs of all cores, cached scan results, generations.
@@ -418,10 +420,12 @@ impl<U: UnitStorage> RmpoptUnit<U> {
     }
 
     /// The core's word; a core that the host lacks has SNP off.
+    #[inline]
     fn core_word(&self, core: CoreId) -> CoreWord {
         CoreWord(self.core_cell(core).map_or(0, |cell| cell.load(Ordering::Acquire)))
     }
 
+    #[inline]
     fn region_word(&self, region: Region) -> Option<RegionWord> {
         let cell = self.storage.regions().get(region.index())?;
         Some(RegionWord(cell.load(Ordering::Acquire)))
@@ -590,23 +594,25 @@ impl<U: UnitStorage> RmpoptUnit<U> {
 
     /// To be called before a page of `region` changes its assignment or size. Until the matching
     /// [`Self::end_update`] no core's bit for the region counts.
-    pub fn begin_update(&self, region: Region) -> UpdateToken {
-        if let Some(cell) = self.storage.regions().get(region.index()) {
+    #[inline]
+    pub fn begin_update(&self, region: Region) -> UpdateToken<'_> {
+        let word = self.storage.regions().get(region.index());
+        if let Some(cell) = word {
             cell.fetch_add(1, Ordering::AcqRel);
             // The change of the RMP that follows is seen by nobody who has not seen this.
             fence(Ordering::SeqCst);
         }
-        UpdateToken { region }
+        UpdateToken { word }
     }
 
     /// Ends an update. `clears`: the page was assigned, or is now, or changed its size. Then the
     /// region's bits are clear on all cores and its cached scan result is void.
     #[allow(clippy::needless_pass_by_value)] // Consumed on purpose: an update ends once.
-    pub fn end_update(&self, token: UpdateToken, clears: bool) {
-        let UpdateToken { region } = token;
+    #[inline]
+    pub fn end_update(&self, token: UpdateToken<'_>, clears: bool) {
         let clears = clears && !self.faults.strikes(Fault::DropClear);
         let add = u64::from(clears) * RegionWord::GENERATION_ONE;
-        if let Some(cell) = self.storage.regions().get(region.index()) {
+        if let Some(cell) = token.word {
             cell.fetch_add(add.wrapping_sub(1), Ordering::AcqRel);
         }
     }
@@ -615,11 +621,13 @@ impl<U: UnitStorage> RmpoptUnit<U> {
 
     /// Whether the core skips RMP checks in `region`: SNP and RMPOPT are on, the region is in the
     /// window and its bit is set.
+    #[inline]
     pub fn is_optimised(&self, core: CoreId, region: Region) -> bool {
         let word = self.core_word(core);
         word.snp_en() && word.is_enabled() && !word.busy() && self.bit(core, word, region)
     }
 
+    #[inline]
     fn bit(&self, core: CoreId, word: CoreWord, region: Region) -> bool {
         let (Some(slot), Some(now)) = (word.msr().window().slot(region), self.region_word(region))
         else {
@@ -654,6 +662,7 @@ impl<U: UnitStorage> RmpoptUnit<U> {
     }
 
     /// The usable cached result for the region at this generation.
+    #[inline]
     fn cached(&self, region: Region, now: RegionWord) -> Option<Scan> {
         if !self.config.scan_cache.enabled {
             return None;
@@ -681,6 +690,7 @@ impl<U: UnitStorage> RmpoptUnit<U> {
     /// First half of RMPOPT: raises `#UD` without SNP on this core, a segmented RMP and the core's
     /// enable bit; notes the region's generation and looks up the cached scan result. `rax` is
     /// rounded down to 1 GiB.
+    #[inline]
     pub fn begin(
         &self,
         core: CoreId,
@@ -716,6 +726,7 @@ impl<U: UnitStorage> RmpoptUnit<U> {
 
     /// Reads the RMP now, if this RMPOPT has to and has not yet; [`Self::finish`] uses what is found
     /// here. `None` if it reads nothing.
+    #[inline]
     pub fn look(&self, begun: &mut Begun, rmp: &impl RegionScan) -> Option<Scan> {
         match begun.region {
             Some(region) if begun.needs_scan() => {
@@ -729,6 +740,7 @@ impl<U: UnitStorage> RmpoptUnit<U> {
     /// Second half of RMPOPT: reads the RMP unless done, sets or clears the bit, gives CF. The bit is
     /// set only if no update of the region began or ended since [`Self::begin`] and none was under
     /// way then.
+    #[inline]
     pub fn finish(&self, mut begun: Begun, rmp: &impl RegionScan) -> Outcome {
         let nothing = Outcome { cf: false, lines: 0, cached: false, raced: false };
         let (Some(region), Some(slot)) = (begun.region, begun.slot) else { return nothing };
@@ -739,8 +751,13 @@ impl<U: UnitStorage> RmpoptUnit<U> {
         }
         let _ = self.look(&mut begun, rmp);
         let Some(scan) = begun.verdict else { return nothing };
-        // What was read of the RMP above is older than what is read of the region's word below.
-        fence(Ordering::SeqCst);
+        // What was read of the RMP above is older than what is read of the region's word below. With a
+        // cached result nothing was read: the leader's fence stood between its reads and the quiet
+        // word whose generation it wrote beside the result, and `begin` saw both equal. An entry of
+        // that generation is true for as long as the word has it, whenever it is stored.
+        if !begun.cached {
+            fence(Ordering::SeqCst);
+        }
         let now = self.region_word(region).unwrap_or(RegionWord(0));
         let same_core = self.core_word(begun.core) == begun.core_word;
         let mut quiet = now == begun.region_word && now.is_quiet();
@@ -759,6 +776,7 @@ impl<U: UnitStorage> RmpoptUnit<U> {
     }
 
     /// RMPOPT, both halves at once.
+    #[inline]
     pub fn rmpopt(
         &self,
         core: CoreId,

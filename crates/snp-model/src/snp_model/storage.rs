@@ -32,6 +32,11 @@ impl Block {
         Self(region.get() * BLOCKS_PER_REGION + index % BLOCKS_PER_REGION)
     }
 
+    /// Its number: `Spa >> 21`.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+
     /// The region it lies in.
     pub const fn region(self) -> Region {
         match Region::new(self.0 / BLOCKS_PER_REGION) {
@@ -145,6 +150,11 @@ pub trait Storage {
     /// Makes a block dense without changing what it reads as. Rounding up to more is allowed.
     fn reserve(&self, block: Block) -> Result<(), OutOfMemory>;
 
+    /// [`Self::reserve`] of all blocks of a region, for which a storage may have a quicker form.
+    fn reserve_region(&self, region: Region) -> Result<(), OutOfMemory> {
+        (0..BLOCKS_PER_REGION).try_for_each(|index| self.reserve(Block::in_region(region, index)))
+    }
+
     /// Makes all entries of a block those of `fill`. No instruction runs meanwhile.
     fn fill_block(&self, block: Block, fill: Fill) -> Result<(), OutOfMemory>;
 
@@ -159,9 +169,11 @@ pub trait Storage {
 }
 
 impl<T: Storage + ?Sized> Storage for &T {
+    #[inline]
     fn regions(&self) -> u32 {
         (**self).regions()
     }
+    #[inline]
     fn block(&self, block: Block) -> BlockView<'_> {
         (**self).block(block)
     }
@@ -171,12 +183,16 @@ impl<T: Storage + ?Sized> Storage for &T {
     fn reserve(&self, block: Block) -> Result<(), OutOfMemory> {
         (**self).reserve(block)
     }
+    fn reserve_region(&self, region: Region) -> Result<(), OutOfMemory> {
+        (**self).reserve_region(region)
+    }
     fn fill_block(&self, block: Block, fill: Fill) -> Result<(), OutOfMemory> {
         (**self).fill_block(block, fill)
     }
     fn fill_region(&self, region: Region, fill: Fill) -> Result<(), OutOfMemory> {
         (**self).fill_region(region, fill)
     }
+    #[inline]
     fn asid_counters(&self) -> &[AtomicU64] {
         (**self).asid_counters()
     }
