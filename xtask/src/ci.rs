@@ -3,6 +3,7 @@
 //! All steps run, whatever fails before; the command fails if one did. What cannot run here is
 //! skipped with its reason, and the table at the end says so.
 
+mod bench;
 mod deny;
 mod hygiene;
 mod kernel;
@@ -62,7 +63,7 @@ struct Step {
 }
 
 /// Cheap ones first, so that what is wrong shows early.
-const STEPS: [Step; 14] = [
+const STEPS: [Step; 15] = [
     Step { name: "tools", about: "what the other steps need", run: tools::run },
     Step { name: "fmt", about: "rustfmt", run: fmt },
     Step { name: "layering", about: "floors, unsafe, the driver's folders", run: layering::run },
@@ -82,6 +83,7 @@ const STEPS: [Step; 14] = [
     Step { name: "tests", about: "all tests of the workspace", run: tests::run },
     Step { name: "doctests", about: "examples in documentation", run: tests::run_doctests },
     Step { name: "smoke", about: "`rmpopt run` breaks no law", run: smoke::run },
+    Step { name: "bench", about: "the bench runs; its ratios do not count here", run: bench::run },
     Step { name: "deny", about: "licences, sources, duplicate crates", run: deny::run },
     Step { name: "advisories", about: "known vulnerabilities", run: deny::advisories },
     Step { name: "kernel-spike", about: "the module in a stock kernel", run: kernel::run },

@@ -1,5 +1,6 @@
 //! Developer commands, run as `cargo xtask <command>`.
 
+mod bench;
 mod ci;
 mod hardware_doc;
 mod kernel_boot;
@@ -24,6 +25,8 @@ struct Cli {
 /// One line for each command; each has a file of its own.
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Measure how fast snp-model is, as ratios against bare loops
+    Bench(bench::Args),
     /// Run every check of this repository
     Ci(ci::Args),
     /// Write the generated parts of docs/hardware.md and its picture anew, from the model
@@ -38,6 +41,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Bench(args) => bench::run(&args),
         Command::Ci(args) => ci::run(&args),
         Command::HardwareDoc => hardware_doc::run(),
         Command::KernelEnv(args) => kernel_env::run(&args),

@@ -1,0 +1,6 @@
+//! What is measured, a file per subject.
+
+pub(crate) mod pass;
+pub(crate) mod rmpupdate;
+pub(crate) mod verify;
+pub(crate) mod write_check;
