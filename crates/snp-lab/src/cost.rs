@@ -34,11 +34,14 @@ macro_rules! cost_model {
 
         impl Default for CostModel {
             fn default() -> Self {
-                Self { $($name: $default,)* }
+                Self::DEFAULT
             }
         }
 
         impl CostModel {
+            /// The defaults.
+            pub const DEFAULT: Self = Self { $($name: $default,)* };
+
             /// Every cost with its unit, range and source, in a fixed order.
             pub fn fields(&self) -> Vec<CostField> {
                 vec![$(CostField {
@@ -86,17 +89,29 @@ cost_model! {
     tick_extra = 300, 50..1_000, "assumed";
     /// WRMSR of `RMPOPT_BASE` on the CPU itself.
     wrmsr = 300, 100..2_000, "assumed";
-    /// Giving a guest one 4 KiB page: fault, allocation, RMPUPDATE, split of the direct map, acceptance.
-    to_private_4k = 4_000, 1_000..20_000, "assumed";
+    /// Giving a guest one 4 KiB page: fault, allocation, RMPUPDATE, split of the direct map.
+    to_private_4k = 3_600, 1_000..20_000, "assumed";
     /// Giving a guest one 2 MiB page.
-    to_private_2m = 150_000, 50_000..500_000, "assumed";
+    to_private_2m = 145_000, 50_000..500_000, "assumed";
     /// Taking one 4 KiB page back: RMPUPDATE, cache flush, release. 100 GiB take 52 s, so that a large
     /// guest's memory is still being converted when upstream's 10 s are over (spec/rmpopt.md 4, v10).
     to_shared_4k = 2_000, 1_000..10_000, "assumed";
     /// Taking one 2 MiB page back.
     to_shared_2m = 100_000, 20_000..400_000, "assumed";
-    /// Firmware's part of a guest's launch beyond its pages, and as much for its end.
-    firmware_command = 1_000_000, 100_000..20_000_000, "assumed";
+    /// PVALIDATE of a 4 KiB page, or one that fails.
+    pvalidate_4k = 400, 100..2_000, "assumed";
+    /// PVALIDATE of a 2 MiB page.
+    pvalidate_2m = 5_000, 400..50_000, "assumed";
+    /// Nested page fault that asks for a split: exit, look-up, zap of the mapping, entry.
+    rmp_fault = 4_000, 1_500..20_000, "assumed";
+    /// PSMASH: 512 entries are written.
+    psmash = 2_000, 500..20_000, "assumed";
+    /// One firmware command but for `SNP_LAUNCH_UPDATE`.
+    firmware_command = 250_000, 20_000..20_000_000, "assumed";
+    /// `SNP_LAUNCH_UPDATE` of one 4 KiB page: encrypted and measured.
+    launch_update = 50_000, 10_000..500_000, "assumed";
+    /// WBINVD on every CPU, until the last has done it.
+    wbinvd_all = 2_000_000, 100_000..100_000_000, "assumed";
 }
 
 impl CostModel {

@@ -11,6 +11,7 @@ pub mod percentile;
 pub mod placement;
 pub mod report;
 pub mod rmp;
+mod runs;
 pub mod scenario;
 mod seeded;
 pub mod topology;

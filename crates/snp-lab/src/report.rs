@@ -50,6 +50,8 @@ pub struct RunReport {
     pub stolen_us: StolenReport,
     /// RMPUPDATE instructions.
     pub rmpupdates: u64,
+    /// What else host, guests and firmware did for SNP guests.
+    pub guests: GuestOpsReport,
     /// The same counters from the end of the first pass on.
     pub steady: SteadyReport,
     /// Breaches of laws the policy claims.
@@ -142,6 +144,31 @@ pub struct OptimizedReport {
     /// As `mean`, over pairs whose region holds no assigned page.
     #[serde(serialize_with = "six_or_null")]
     pub optimizable_mean: Option<f64>,
+}
+
+/// What host, guests and firmware did for SNP guests besides RMPUPDATE.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct GuestOpsReport {
+    /// PSMASH instructions that succeeded.
+    pub psmashes: u64,
+    /// PVALIDATE instructions, those that failed or faulted too.
+    pub pvalidates: u64,
+    /// Of them, 2 MiB asked of a 4 KiB entry: the guest falls back to 4 KiB.
+    pub size_mismatches: u64,
+    /// Nested page faults with SIZEM: 4 KiB asked of a 2 MiB entry.
+    pub sizem_faults: u64,
+    /// Firmware commands, those that failed too.
+    pub firmware_commands: u64,
+    /// Of them, those that failed.
+    pub firmware_errors: u64,
+    /// Times that every CPU did WBINVD.
+    pub wbinvds: u64,
+    /// `SNP_DF_FLUSH` commands that succeeded.
+    pub df_flushes: u64,
+    /// Pages, of either size, that could not be given back.
+    pub reclaim_failures: u64,
+    /// 4 KiB pages that stay assigned for that.
+    pub leaked_pages: u64,
 }
 
 /// RMPOPT instructions.

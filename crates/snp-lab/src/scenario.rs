@@ -6,6 +6,8 @@
 use core::fmt;
 use core::str::FromStr;
 
+use snp_defs::PageSize;
+
 use crate::memory::{MapEntry, NodeMemory};
 use crate::topology::{TopologyLists, TopologyNumbers};
 
@@ -225,6 +227,8 @@ pub struct GuestSpec {
     /// Bytes per second at which it touches its memory and gives it back; `None` is the engine's
     /// default.
     pub convert_rate: Option<u64>,
+    /// Size in which its kernel maps and accepts its private memory, where that is aligned.
+    pub accept: Grain,
 }
 
 /// SNP guest or not.
@@ -290,6 +294,37 @@ impl Placement {
     }
 }
 
+/// A page size, in a scenario's words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Grain {
+    /// 4 KiB.
+    Small,
+    /// 2 MiB.
+    #[default]
+    Large,
+}
+
+impl Grain {
+    /// Every size.
+    pub const ALL: [Self; 2] = [Self::Small, Self::Large];
+
+    /// The name as written in scenarios.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Small => "4k",
+            Self::Large => "2m",
+        }
+    }
+
+    /// The page size.
+    pub const fn size(self) -> PageSize {
+        match self {
+            Self::Small => PageSize::Size4K,
+            Self::Large => PageSize::Size2M,
+        }
+    }
+}
+
 /// Something that happens besides guests coming and going.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EventSpec {
@@ -308,6 +343,9 @@ pub enum Action {
         guest: usize,
         /// Bytes, a multiple of 4 KiB, not 0.
         memory: u64,
+        /// What it counts in: size and place are multiples of it. `None` is the size of the pages
+        /// that the guest's memory is made of, at most 2 MiB.
+        unit: Option<Grain>,
     },
     /// An SNP guest makes some of its shared memory private again.
     Private {
@@ -315,8 +353,12 @@ pub enum Action {
         guest: usize,
         /// Bytes, a multiple of 4 KiB, not 0.
         memory: u64,
+        /// What it counts in: size and place are multiples of it. `None` is the size of the pages
+        /// that the guest's memory is made of, at most 2 MiB.
+        unit: Option<Grain>,
     },
-    /// Some pages of this guest cannot be given back when it is shut down: they stay assigned.
+    /// Some pages of this guest cannot be given back when it is shut down: bit 63 of their entries
+    /// stays set, RMPUPDATE answers `FAIL_INUSE`, the host leaks them.
     Leak {
         /// Which guest.
         guest: usize,
@@ -488,7 +530,7 @@ macro_rules! by_name {
     )* };
 }
 
-by_name!(PolicyName, FidelityChoice, RmpKind, GuestKind, Placement, SnpBy);
+by_name!(PolicyName, FidelityChoice, RmpKind, GuestKind, Placement, Grain, SnpBy);
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,4 @@
-//! Defects that can be seeded, to show that the laws' checks see them.
+//! Defects that can be seeded, to show that the laws' checks, the firmware or the books see them.
 
 use snp_model::Fault;
 
@@ -13,6 +13,21 @@ pub enum Defect {
     StaleCache,
     /// The executor never runs a batch that a follower was offered (breaks law 3).
     SkipFollower,
+    /// The host does not PSMASH: neither for a nested fault that asks for it nor before it makes a
+    /// part of a 2 MiB entry shared (the pages cannot be given back).
+    NoPsmash,
+    /// The host gives leaked pages back to the allocator (the next guest gets assigned memory).
+    LeakFreed,
+    /// The host uses an ASID again without WBINVD and `SNP_DF_FLUSH` (`SNP_ACTIVATE` refuses).
+    NoFlush,
+    /// A guest's end begins while its vCPUs run (its save areas cannot be given back).
+    NoVmexit,
+    /// The host leaves out `immutable` for a launch page (`SNP_LAUNCH_UPDATE` refuses).
+    LaunchMutable,
+    /// The firmware answers `SNP_PAGE_RECLAIM` with `HWERROR_PLATFORM` (the page leaks).
+    ReclaimFails,
+    /// The firmware answers `SNP_DECOMMISSION` with `HWERROR_PLATFORM` (context and ASID leak).
+    DecommissionFails,
 }
 
 /// A defect, when, and how often.
@@ -26,13 +41,13 @@ pub struct Seeded {
     pub times: u32,
 }
 
-impl Seeded {
-    /// The model's name for it; `None` for a defect of the executor.
+impl Defect {
+    /// The hardware model's name for it; `None` for a defect of the host or its firmware.
     pub(crate) const fn model_fault(self) -> Option<Fault> {
-        match self.defect {
-            Defect::DropClear => Some(Fault::DropClear),
-            Defect::StaleCache => Some(Fault::StaleCache),
-            Defect::SkipFollower => None,
+        match self {
+            Self::DropClear => Some(Fault::DropClear),
+            Self::StaleCache => Some(Fault::StaleCache),
+            _ => None,
         }
     }
 }

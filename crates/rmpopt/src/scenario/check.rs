@@ -282,6 +282,7 @@ impl Check<'_> {
             node,
             touched: self.touched(raw, memory)?,
             convert_rate: self.convert_rate(raw)?,
+            accept: raw.accept.map(|accept| accept.0).unwrap_or_default(),
         })
     }
 
@@ -340,14 +341,15 @@ impl Check<'_> {
         let mut push = |action| events.push(EventSpec { at, action });
         match keys.name {
             ActionName::Share | ActionName::Private => {
-                keys.only(&["guest", "memory"])?;
+                keys.only(&["guest", "memory", "unit"])?;
+                let unit = event.unit.as_ref().map(|unit| unit.get_ref().0);
                 let memory = keys.need("memory", event.memory.as_ref())?;
                 for guest in self.snp_guests_of(&keys, guests, at)? {
                     let spec = &guests.specs[guest];
                     let memory = self.size(memory, PAGE..=spec.touched.max(PAGE), PAGE)?;
                     push(match keys.name {
-                        ActionName::Share => Action::Share { guest, memory },
-                        _ => Action::Private { guest, memory },
+                        ActionName::Share => Action::Share { guest, memory, unit },
+                        _ => Action::Private { guest, memory, unit },
                     });
                 }
             }
@@ -463,6 +465,7 @@ impl Keys<'_, '_> {
         let written = [
             ("guest", event.guest.as_ref().map(Spanned::span)),
             ("memory", event.memory.as_ref().map(Spanned::span)),
+            ("unit", event.unit.as_ref().map(Spanned::span)),
             ("pages", event.pages.as_ref().map(Spanned::span)),
             ("cpu", event.cpu.as_ref().map(Spanned::span)),
         ];
@@ -501,7 +504,7 @@ fn quoted(words: &[&str]) -> impl fmt::Display {
 
 #[cfg(test)]
 mod tests {
-    use snp_lab::scenario::{Action, GuestKind, PolicyName, RmpKind};
+    use snp_lab::scenario::{Action, Grain, GuestKind, PolicyName, RmpKind};
 
     use super::*;
     use crate::scenario::parse;
@@ -544,6 +547,7 @@ vcpus = 2
 node = 3
 touched = 0.5
 convert_rate = "2GiB/s"
+accept = "4k"
 [[guest]]
 kind = "snp"
 memory = "2GiB"
@@ -559,6 +563,7 @@ at = "20s"
 action = "share"
 guest = "a"
 memory = "16MiB"
+unit = "4k"
 [[event]]
 at = "40s"
 action = "leak"
@@ -585,6 +590,7 @@ tick = "250ms"
         let a = &scenario.guests[0];
         assert_eq!((a.kind, a.vcpus, a.node), (GuestKind::Snp, 2, Some(3)));
         assert_eq!((a.touched, a.convert_rate), (512 << 20, Some(2 << 30)));
+        assert_eq!((a.accept, scenario.guests[1].accept), (Grain::Small, Grain::Large));
         let names: Vec<&str> = scenario.guests.iter().map(|g| g.name.as_str()).collect();
         assert_eq!(names, ["a", "snp-2-1", "snp-2-2"]);
         assert_eq!(scenario.guests[1].vcpus, 1);
@@ -592,8 +598,8 @@ tick = "250ms"
         assert_eq!(
             actions,
             [
-                Action::Share { guest: 0, memory: 16 << 20 },
-                Action::Private { guest: 0, memory: 4096 },
+                Action::Share { guest: 0, memory: 16 << 20, unit: Some(Grain::Small) },
+                Action::Private { guest: 0, memory: 4096, unit: None },
                 Action::Leak { guest: 1, pages: 3 },
                 Action::Leak { guest: 2, pages: 3 },
                 Action::CpuOffline { cpu: 7 },
@@ -763,6 +769,16 @@ tick = "250ms"
         assert_eq!(
             event("at = \"20s\"\naction = \"pause\"\ncpu = 3"),
             "t.toml:13:7: event[1].cpu: does not belong to action \"pause\", which takes no further key"
+        );
+        assert_eq!(
+            event("at = \"20s\"\naction = \"leak\"\nguest = \"a\"\npages = 1\nunit = \"4k\""),
+            "t.toml:15:8: event[1].unit: does not belong to action \"leak\", which takes \"guest\" and \"pages\""
+        );
+        assert_eq!(
+            event(
+                "at = \"20s\"\naction = \"share\"\nguest = \"a\"\nmemory = \"4KiB\"\nunit = \"1g\""
+            ),
+            "t.toml:15:8: event[1].unit: expected one of \"4k\", \"2m\", found \"1g\""
         );
         assert_eq!(
             event("at = \"20s\"\naction = \"cpu-offline\"\ncpu = 16"),

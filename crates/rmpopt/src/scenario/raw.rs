@@ -6,7 +6,7 @@ use core::str::FromStr;
 
 use serde::de::{Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
-use snp_lab::scenario::{GuestKind, Nanos, Placement, PolicyName, RmpKind, UnknownChoice};
+use snp_lab::scenario::{Grain, GuestKind, Nanos, Placement, PolicyName, RmpKind, UnknownChoice};
 use toml::Spanned;
 use toml::de::DeValue;
 
@@ -57,6 +57,7 @@ pub(super) struct RawGuest {
     pub(super) node: Option<Spanned<Whole>>,
     pub(super) touched: Option<Spanned<Number>>,
     pub(super) convert_rate: Option<Spanned<Rate>>,
+    pub(super) accept: Option<Choice<Grain>>,
     pub(super) count: Option<Spanned<Whole>>,
 }
 
@@ -67,6 +68,7 @@ pub(super) struct RawEvent {
     pub(super) action: Spanned<Choice<ActionName>>,
     pub(super) guest: Option<Spanned<Text>>,
     pub(super) memory: Option<Spanned<Size>>,
+    pub(super) unit: Option<Spanned<Choice<Grain>>>,
     pub(super) pages: Option<Spanned<Whole>>,
     pub(super) cpu: Option<Spanned<Whole>>,
 }

@@ -29,6 +29,7 @@ impl View {
         map::map(&mut page, report);
         chart::share(&mut page, report);
         tables::driver(&mut page, report);
+        tables::guests(&mut page, report);
         tables::taken(&mut page, report);
         chart::cpus(&mut page, report);
         tables::laws(&mut page, report);

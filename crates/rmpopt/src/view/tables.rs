@@ -25,7 +25,6 @@ pub(super) fn driver(page: &mut Page, report: &RunReport) {
     for (name, value) in of_them {
         row(page, &format!("  {name}"), &count(value));
     }
-    row(page, "RMPUPDATE", &count(report.rmpupdates));
     let windows = &report.driver.windows;
     for window in windows.iter().take(WINDOWS) {
         let text = format!(
@@ -57,6 +56,23 @@ pub(super) fn driver(page: &mut Page, report: &RunReport) {
         _ => format!("none came back; never: {}", count(back.never)),
     };
     wide(page, "re-optimised after", &text);
+}
+
+/// What host, guests and firmware did to the RMP.
+pub(super) fn guests(page: &mut Page, report: &RunReport) {
+    page.title("SNP guests", "what host, guests and firmware did to the RMP");
+    let ops = &report.guests;
+    row(page, "RMPUPDATE", &count(report.rmpupdates));
+    row(page, "PVALIDATE", &count(ops.pvalidates));
+    row(page, "  2 MiB asked of 4 KiB", &count(ops.size_mismatches));
+    row(page, "  faults, 4 KiB of 2 MiB", &count(ops.sizem_faults));
+    row(page, "PSMASH", &count(ops.psmashes));
+    row(page, "firmware commands", &count(ops.firmware_commands));
+    row(page, "  that failed", &count(ops.firmware_errors));
+    row(page, "WBINVD on all CPUs", &count(ops.wbinvds));
+    row(page, "DF_FLUSH", &count(ops.df_flushes));
+    row(page, "pages not given back", &count(ops.reclaim_failures));
+    row(page, "  leaked, in 4 KiB", &count(ops.leaked_pages));
 }
 
 fn row(page: &mut Page, name: &str, value: &str) {

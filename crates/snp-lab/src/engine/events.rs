@@ -12,9 +12,9 @@ impl Engine<'_> {
     pub(super) fn scenario_event(&mut self, index: usize) -> Result<(), RmpError> {
         let Some(event) = self.setup.scenario.events.get(index) else { return Ok(()) };
         match event.action {
-            Action::Share { guest, memory } => self.convert(guest, memory, true),
-            Action::Private { guest, memory } => self.convert(guest, memory, false),
-            Action::Leak { guest, pages } => self.leak(guest, pages),
+            Action::Share { guest, memory, unit } => self.convert(guest, memory, unit, true),
+            Action::Private { guest, memory, unit } => self.convert(guest, memory, unit, false),
+            Action::Leak { guest, pages } => self.will_leak(guest, pages),
             Action::SnpInit => self.snp_init()?,
             Action::SnpShutdown => self.begin_shutdown(),
             Action::CpuOffline { cpu } => self.cpu_offline(cpu),

@@ -1,48 +1,42 @@
-//! Guests: launch, touch, conversion, shutdown whose conversion takes time, decommission, leak.
+//! Guests: what the host keeps of each, and how one comes to have memory.
 
 use std::collections::VecDeque;
 
-use rand::RngExt as _;
-use rmpopt_core::Event as PolicyEvent;
-use snp_defs::{PAGE_BYTES, PageSize, Pfn, Region};
+use snp_defs::{LARGE_PAGE_BYTES, PAGE_BYTES, PAGES_PER_LARGE_PAGE, PageSize, Pfn};
 
-use super::queue::Event;
+use super::convert::Job;
 use super::{Engine, REJECTED_NOTES, laws};
 use crate::memory::Extent;
 use crate::placement::Request;
 use crate::report::TimelineKind;
-use crate::rmp::{Owner, RmpError};
-use crate::scenario::{GuestKind, GuestSpec, Nanos, Placement, SECOND};
-use crate::words::{size as size_of, things};
+use crate::rmp::RmpError;
+use crate::runs::{by_block, by_region, give, page};
+use crate::scenario::{GuestKind, GuestSpec, Placement};
+use crate::words::size as size_of;
 
-/// Conversions advance in slices of this much simulated time: marks, bits and checks are this fine.
-const SLICE_NS: Nanos = 50_000_000;
+/// The most vCPUs of a guest, and so its most save areas (`KVM_MAX_VCPUS` of x86).
+const VCPUS_MAX: u64 = 4096;
 
 /// Where a guest is in its life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum State {
+pub(super) enum State {
     Future,
+    /// It has memory; an SNP guest's launch is under way.
+    Launching,
     Running,
     /// Its CPUs have stopped; memory is being given back.
     Ending,
     Gone,
 }
 
-/// Which way pages go.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Way {
-    Private,
-    Shared,
-}
-
-/// A conversion that has been asked for.
-#[derive(Debug)]
-struct Job {
-    way: Way,
-    /// Runs still to be converted, each with the size of its RMP entries.
-    runs: VecDeque<(Extent, PageSize)>,
-    /// 4 KiB pages in the slice under way.
-    slice: u64,
+/// Kernel pages of an SNP guest.
+#[derive(Clone, Debug, Default)]
+pub(super) struct KernelPages {
+    pub(super) context: Pfn,
+    /// One page for each vCPU.
+    pub(super) save_areas: Vec<Extent>,
+    /// As many.
+    pub(super) vmcbs: Vec<Extent>,
 }
 
 /// One guest.
@@ -51,19 +45,28 @@ pub(super) struct Guest {
     pub(super) spec: GuestSpec,
     /// It comes from a trace.
     pub(super) traced: bool,
-    state: State,
+    pub(super) state: State,
     /// Everything allocated for it.
-    memory: Vec<Extent>,
-    /// Save areas and context page of an SNP guest.
-    context: Vec<Extent>,
-    private: Vec<Extent>,
-    shared: Vec<Extent>,
-    cpus: Vec<u32>,
-    asid: u32,
-    jobs: VecDeque<Job>,
-    leak_pages: u64,
-    /// Number of the slice under way: an event of another one is void.
-    slice: u64,
+    pub(super) memory: Vec<Extent>,
+    /// Blocks of the kernel's that hold what belongs to it.
+    pub(super) kernel: Vec<Extent>,
+    pub(super) pages: KernelPages,
+    /// Save areas that are assigned.
+    pub(super) save_areas: Vec<Extent>,
+    pub(super) private: Vec<Extent>,
+    pub(super) shared: Vec<Extent>,
+    /// Pages, memory or kernel's, that could not be given back, and why the first could not.
+    pub(super) leaked: Vec<Extent>,
+    pub(super) leak_reason: Option<String>,
+    pub(super) cpus: Vec<u32>,
+    pub(super) asid: u32,
+    /// Its ASID cannot be used again.
+    pub(super) asid_lost: bool,
+    pub(super) jobs: VecDeque<Job>,
+    /// Pages that the scenario wants to leak.
+    pub(super) leak_pages: u64,
+    /// Number of the slice, or launch, under way: an event of another one is void.
+    pub(super) slice: u64,
 }
 
 impl Guest {
@@ -73,84 +76,64 @@ impl Guest {
             traced,
             state: State::Future,
             memory: Vec::new(),
-            context: Vec::new(),
+            kernel: Vec::new(),
+            pages: KernelPages::default(),
+            save_areas: Vec::new(),
             private: Vec::new(),
             shared: Vec::new(),
+            leaked: Vec::new(),
+            leak_reason: None,
             cpus: Vec::new(),
             asid: 0,
+            asid_lost: false,
             jobs: VecDeque::new(),
             leak_pages: 0,
             slice: 0,
         }
     }
 
-    pub(super) fn is_running(&self) -> bool {
-        self.state == State::Running
+    /// It was launched, or is being, and has not ended.
+    pub(super) fn is_there(&self) -> bool {
+        matches!(self.state, State::Launching | State::Running)
     }
 
     /// An SNP guest that still holds pages.
     pub(super) fn holds_pages(&self) -> bool {
-        self.spec.kind == GuestKind::Snp && matches!(self.state, State::Running | State::Ending)
+        self.spec.kind == GuestKind::Snp && (self.is_there() || self.state == State::Ending)
     }
 
-    /// Size of its RMP entries: there is none above 2 MiB.
-    fn entry_size(&self) -> PageSize {
+    /// Size of the pages its memory is made of, as the RMP knows sizes: there is none above 2 MiB.
+    pub(super) fn backing(&self) -> PageSize {
         match self.spec.placement {
             Placement::Pages4K | Placement::Scattered4K => PageSize::Size4K,
             Placement::Pages2M | Placement::Scattered2M | Placement::Pages1G => PageSize::Size2M,
         }
     }
-}
 
-/// Takes `pages` from the `offset`-th page on out of `runs` (which stay sorted).
-fn take(runs: &mut Vec<Extent>, offset: u64, pages: u64) -> Vec<Extent> {
-    let (mut kept, mut taken) = (Vec::new(), Vec::new());
-    let (mut at, end) = (0, offset + pages);
-    for run in runs.drain(..) {
-        let (from, to) = (offset.clamp(at, at + run.pages), end.clamp(at, at + run.pages));
-        let push = |list: &mut Vec<Extent>, low: u64, high: u64| {
-            if let Some(first) = run.first.checked_add(low - at).filter(|_| high > low) {
-                list.push(Extent { first, pages: high - low });
-            }
-        };
-        push(&mut kept, at, from);
-        push(&mut taken, from, to);
-        push(&mut kept, to, at + run.pages);
-        at += run.pages;
+    /// Save areas that it has.
+    pub(super) fn vcpus(&self) -> u64 {
+        u64::from(self.spec.vcpus).min(VCPUS_MAX)
     }
-    *runs = kept;
-    taken
-}
 
-fn pages_of(runs: &[Extent]) -> u64 {
-    runs.iter().map(|run| run.pages).sum()
-}
-
-/// Adds runs and keeps the whole sorted and joined.
-fn give(runs: &mut Vec<Extent>, more: &[Extent]) {
-    runs.extend_from_slice(more);
-    runs.sort_unstable_by_key(|run| run.first);
-    let mut joined: Vec<Extent> = Vec::with_capacity(runs.len());
-    for &run in runs.iter() {
-        match joined.last_mut() {
-            Some(last) if last.end() == run.first.get() => last.pages += run.pages,
-            _ => joined.push(run),
-        }
+    /// Pages of the kernel's for it: a context page, and a VMCB and a save area for each vCPU, of which
+    /// none may be 2 MiB aligned (a page in use would lock its block: spec/snp-arch.md 5.5).
+    fn kernel_bytes(&self) -> u64 {
+        let small = 2 * self.vcpus();
+        (1 + small + small / (PAGES_PER_LARGE_PAGE - 1)) * PAGE_BYTES
     }
-    *runs = joined;
 }
 
-/// The parts of a run by region.
-fn by_region(run: Extent) -> impl Iterator<Item = (Region, Extent)> {
-    let (mut at, end) = (run.first, run.end());
-    std::iter::from_fn(move || {
-        let left = end.checked_sub(at.get()).filter(|&left| left > 0)?;
-        let region = at.region();
-        let room = snp_defs::PAGES_PER_REGION - u64::from(at.index_in_region());
-        let part = Extent { first: at, pages: left.min(room) };
-        at = Pfn::new(part.end())?;
-        Some((region, part))
-    })
+/// Shares out a guest's kernel pages.
+fn kernel_pages(blocks: &[Extent], vcpus: u64) -> KernelPages {
+    let all = blocks.iter().flat_map(|run| (run.first.get()..run.end()).filter_map(Pfn::new));
+    let mut small = all.filter(|pfn| !pfn.is_head()).map(page);
+    let mut some = || {
+        let mut runs = Vec::new();
+        give(&mut runs, &small.by_ref().take(vcpus as usize).collect::<Vec<_>>());
+        runs
+    };
+    let context = blocks.first().map_or(Pfn::default(), |run| run.first);
+    KernelPages { context, save_areas: some(), vmcbs: some() }
 }
 
 /// How a guest's memory lies, for people.
@@ -164,54 +147,66 @@ const fn lies(placement: Placement) -> &'static str {
     }
 }
 
-impl Engine<'_> {
-    // ---- launch ----
+/// Bytes rounded up to whole pages of a size.
+pub(super) fn round_up(bytes: u64, size: PageSize) -> u64 {
+    bytes.div_ceil(size.bytes()) * size.bytes()
+}
 
-    pub(super) fn launch(&mut self, index: usize) {
-        let Some(guest) = self.guests.get(index) else { return };
+impl Engine<'_> {
+    /// The guest's time has come.
+    pub(super) fn launch(&mut self, index: usize) -> Result<(), RmpError> {
+        let Some(guest) = self.guests.get(index) else { return Ok(()) };
         let (spec, traced) = (guest.spec.clone(), guest.traced);
-        if spec.kind == GuestKind::Snp && (!self.ledger.is_up() || self.shutting_down) {
+        let (kernel_bytes, vcpus) = (guest.kernel_bytes(), guest.vcpus());
+        let snp = spec.kind == GuestKind::Snp;
+        if snp && (!self.ledger.is_up() || self.shutting_down) {
             let why = if self.shutting_down { "SNP is going down" } else { "SNP is not up" };
             self.reject(index, why);
-            return;
+            return Ok(());
         }
         let request = Request { bytes: spec.memory, placement: spec.placement, node: spec.node };
         let memory = match self.allocator.allocate(request, &mut self.rng) {
             Ok(memory) => memory,
             Err(error) => {
                 self.reject(index, &error.to_string());
-                return;
+                return Ok(());
             }
         };
-        let mut context = Vec::new();
-        let mut asid = 0;
-        if spec.kind == GuestKind::Snp {
-            let Some(free) = self.asids.pop() else {
-                self.free_memory(&memory);
-                self.reject(index, "no ASID is free");
-                return;
-            };
-            asid = free;
-            // The context page and a save area for each vCPU, from ordinary kernel memory.
-            let bytes = (u64::from(spec.vcpus) + 1) * PAGE_BYTES;
-            let small = Request { bytes, placement: Placement::Pages4K, node: spec.node };
-            match self.allocator.allocate(small, &mut self.rng) {
-                Ok(block) => {
-                    self.contexts.insert(index, block.clone());
-                    context = take(&mut block.clone(), 0, bytes / PAGE_BYTES);
-                }
+        self.check_given_out(&memory)?;
+        let mut launch_ns = None;
+        if snp {
+            // Ordinary kernel memory.
+            let small =
+                Request { bytes: kernel_bytes, placement: Placement::Pages4K, node: spec.node };
+            let kernel = match self.allocator.allocate(small, &mut self.rng) {
+                Ok(kernel) => kernel,
                 Err(error) => {
-                    self.asids.push(asid);
                     self.free_memory(&memory);
                     self.reject(index, &format!("save areas: {error}"));
-                    return;
+                    return Ok(());
+                }
+            };
+            self.check_given_out(&kernel)?;
+            if let Some(guest) = self.guests.get_mut(index) {
+                guest.pages = kernel_pages(&kernel, vcpus);
+                guest.kernel = kernel;
+                guest.memory = memory;
+            }
+            match self.begin_launch(index)? {
+                Ok(took) => launch_ns = Some(took),
+                Err(why) => {
+                    self.free_all(index);
+                    self.reject(index, &why);
+                    return Ok(());
                 }
             }
+        } else if let Some(guest) = self.guests.get_mut(index) {
+            guest.memory = memory;
         }
         let cpus = self.cpus.place(spec.vcpus, spec.node);
         self.held_bytes(traced, spec.memory, true);
         self.admit(traced, spec.kind);
-        let what = if spec.kind == GuestKind::Snp { "SNP guest" } else { "ordinary guest" };
+        let what = if snp { "SNP guest" } else { "ordinary guest" };
         self.note_guest(traced, || {
             format!(
                 "{what} {} launched: {} in {}",
@@ -220,30 +215,29 @@ impl Engine<'_> {
                 lies(spec.placement)
             )
         });
-        let Some(guest) = self.guests.get_mut(index) else { return };
-        guest.state = State::Running;
+        let now = self.now;
+        let Some(guest) = self.guests.get_mut(index) else { return Ok(()) };
         guest.cpus = cpus;
-        guest.memory = memory;
-        guest.asid = asid;
-        guest.context = context;
-        if spec.kind == GuestKind::Snp {
-            let size = guest.entry_size();
-            let mut all = guest.memory.clone();
-            let touched = round_up(spec.touched.min(spec.memory), size) / PAGE_BYTES;
-            let private = take(&mut all, 0, touched);
-            guest.shared = all;
-            let context = guest.context.iter().map(|&run| (run, PageSize::Size4K));
-            let runs = context.chain(private.into_iter().map(|run| (run, size))).collect();
-            guest.jobs.push_back(Job { way: Way::Private, runs, slice: 0 });
-            let launched = self.now + self.cost.firmware_command;
-            self.next_slice(index, launched);
+        guest.state = if snp { State::Launching } else { State::Running };
+        if let Some(took) = launch_ns {
+            guest.slice += 1;
+            let slice = guest.slice;
+            let event = super::queue::Event::Launched { guest: index, slice };
+            self.queue.push(now.saturating_add(took), event);
         }
         self.cpus_changed(index);
+        Ok(())
     }
 
-    fn reject(&mut self, index: usize, why: &str) {
+    pub(super) fn reject(&mut self, index: usize, why: &str) {
         let Some(guest) = self.guests.get_mut(index) else { return };
         guest.state = State::Gone;
+        self.note_rejected(index, why);
+    }
+
+    /// Tells and counts that the guest could not be had.
+    pub(super) fn note_rejected(&mut self, index: usize, why: &str) {
+        let Some(guest) = self.guests.get(index) else { return };
         let (name, traced, memory) = (guest.spec.name.clone(), guest.traced, guest.spec.memory);
         if traced {
             self.trace.rejected += 1;
@@ -257,7 +251,23 @@ impl Engine<'_> {
         }
     }
 
-    fn free_memory(&mut self, memory: &[Extent]) {
+    /// Memory that was given out must be the hypervisor's: a page that leaked never comes back.
+    fn check_given_out(&self, memory: &[Extent]) -> Result<(), RmpError> {
+        for (region, part) in memory.iter().copied().flat_map(by_region) {
+            let book = self.ledger.regions.get(region.index());
+            if book.is_none_or(|book| book.assigned == 0) {
+                continue;
+            }
+            for block in by_block(part) {
+                if self.rmp.block(block.first).assigned > 0 {
+                    return Err(RmpError::GivenOut { block: block.first.head().spa() });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn free_memory(&mut self, memory: &[Extent]) {
         // What was allocated can be freed; a failure would be a fault of the books.
         if let Err(error) = self.allocator.free(memory) {
             self.breach(laws::CLEAN_EXIT, || format!("memory could not be freed: {error}"));
@@ -265,7 +275,7 @@ impl Engine<'_> {
     }
 
     /// vCPUs came or went: cores that wait for an interrupt may have ticks now, or none any more.
-    fn cpus_changed(&mut self, index: usize) {
+    pub(super) fn cpus_changed(&mut self, index: usize) {
         let cpus = self.guests.get(index).map(|guest| guest.cpus.clone()).unwrap_or_default();
         let mut cores: Vec<_> =
             cpus.into_iter().filter_map(|cpu| self.topology.core_of(cpu)).collect();
@@ -274,366 +284,28 @@ impl Engine<'_> {
             self.queue_turn(rmpopt_core::CoreId(core as u16));
         }
     }
-
-    // ---- conversion ----
-
-    /// Begins the next slice of the guest's first job at `from`; a finished job makes way.
-    fn next_slice(&mut self, index: usize, from: Nanos) {
-        let cost = self.cost;
-        let Some(guest) = self.guests.get_mut(index) else { return };
-        let rate = guest.spec.convert_rate;
-        let Some(job) = guest.jobs.front_mut() else { return };
-        let mut slice = 0;
-        let mut took: Nanos = 0;
-        for &(run, size) in &job.runs {
-            let each = match (rate, job.way, size) {
-                (Some(rate), _, size) => {
-                    let ns =
-                        u128::from(size.bytes()) * u128::from(SECOND) / u128::from(rate.max(1));
-                    u64::try_from(ns).unwrap_or(u64::MAX)
-                }
-                (None, Way::Private, PageSize::Size4K) => cost.to_private_4k,
-                (None, Way::Private, PageSize::Size2M) => cost.to_private_2m,
-                (None, Way::Shared, PageSize::Size4K) => cost.to_shared_4k,
-                (None, Way::Shared, PageSize::Size2M) => cost.to_shared_2m,
-            }
-            .max(1);
-            let entries = run.pages / size.pages();
-            let fit =
-                (SLICE_NS.saturating_sub(took) / each).max(u64::from(slice == 0)).min(entries);
-            slice += fit * size.pages();
-            took = took.saturating_add(fit * each);
-            if fit < entries || took >= SLICE_NS {
-                break;
-            }
-        }
-        job.slice = slice;
-        guest.slice += 1;
-        let slice = guest.slice;
-        self.queue.push(from.saturating_add(took), Event::Converted { guest: index, slice });
-    }
-
-    /// The slice under way is done: its pages change hands now.
-    pub(super) fn converted(&mut self, index: usize, slice: u64) -> Result<(), RmpError> {
-        let Some(guest) = self.guests.get_mut(index) else { return Ok(()) };
-        if guest.slice != slice {
-            return Ok(());
-        }
-        let asid = guest.asid;
-        let Some(job) = guest.jobs.front_mut() else { return Ok(()) };
-        let way = job.way;
-        let mut left = std::mem::take(&mut job.slice);
-        let mut parts = Vec::new();
-        while left > 0 {
-            let Some((run, size)) = job.runs.pop_front() else { break };
-            let now = run.pages.min(left);
-            left -= now;
-            parts.push((Extent { first: run.first, pages: now }, size));
-            if let Some(first) = run.first.checked_add(now).filter(|_| run.pages > now) {
-                job.runs.push_front((Extent { first, pages: run.pages - now }, size));
-            }
-        }
-        let finished = job.runs.is_empty();
-        for &(run, size) in &parts {
-            for (region, part) in by_region(run) {
-                match way {
-                    Way::Private => self.assign(region, part, size, asid)?,
-                    Way::Shared => self.give_back(region, part, size)?,
-                }
-            }
-        }
-        let Some(guest) = self.guests.get_mut(index) else { return Ok(()) };
-        // An ending guest's books are closed: what it had private is what its job holds.
-        if guest.state == State::Running {
-            let moved: Vec<_> = parts.iter().map(|part| part.0).collect();
-            let own = own_memory(&guest.memory, &moved);
-            match way {
-                Way::Private => give(&mut guest.private, &own),
-                Way::Shared => give(&mut guest.shared, &own),
-            }
-        }
-        if finished {
-            guest.jobs.pop_front();
-            if guest.state == State::Ending && guest.jobs.is_empty() {
-                self.gone(index);
-                return Ok(());
-            }
-        }
-        let now = self.now;
-        self.next_slice(index, now);
-        Ok(())
-    }
-
-    /// RMPUPDATEs that make pages of one region private, and what follows from them.
-    fn assign(
-        &mut self,
-        region: Region,
-        run: Extent,
-        size: PageSize,
-        asid: u32,
-    ) -> Result<(), RmpError> {
-        let empty = self.ledger.regions.get(region.index()).is_some_and(|b| b.assigned == 0);
-        let mut rest = run;
-        if empty {
-            // Law 1 holds from the completion of this very update on.
-            let first = Extent { first: run.first, pages: size.pages() };
-            self.update(first, size, Owner::Guest(asid))?;
-            let left = self.check_cleared(region);
-            self.ledger.assigned(region.index(), first.pages, Some(left));
-            rest.pages -= first.pages;
-            rest.first = run.first.checked_add(first.pages).unwrap_or(run.first);
-        }
-        if rest.pages > 0 {
-            self.update(rest, size, Owner::Guest(asid))?;
-            self.ledger.assigned(region.index(), rest.pages, None);
-        }
-        self.probe_write(region, run.first, true);
-        if self.policy.tick_ns().is_some() {
-            let first = self.activity.lost(region);
-            self.marked(first);
-        }
-        Ok(())
-    }
-
-    /// RMPUPDATEs that make pages of one region shared, and what follows from them.
-    fn give_back(&mut self, region: Region, run: Extent, size: PageSize) -> Result<(), RmpError> {
-        self.update(run, size, Owner::Hypervisor)?;
-        if let Some(freed) = self.ledger.given_back(self.now, region.index(), run.pages) {
-            self.watch_liveness(region, freed);
-        }
-        self.probe_write(region, run.first, false);
-        if self.policy.tick_ns().is_some() {
-            let first = self.activity.became_shared(region);
-            self.marked(first);
-        }
-        Ok(())
-    }
-
-    fn update(&mut self, run: Extent, size: PageSize, owner: Owner) -> Result<(), RmpError> {
-        self.meter.counts.rmpupdates += self.rmp.update(run, size, owner)?;
-        Ok(())
-    }
-
-    /// Law 1 after the first update that assigned a page of `region`. Returns how many covering
-    /// cores still have its bit.
-    fn check_cleared(&mut self, region: Region) -> u32 {
-        let set: Vec<_> = (0..self.driver.enabled.len() as u16)
-            .map(rmpopt_core::CoreId)
-            .filter(|core| {
-                self.rmp.unit().is_optimised(snp_model::CoreId(u32::from(core.0)), region)
-            })
-            .collect();
-        self.check(laws::SAFETY, set.is_empty(), || {
-            format!("{} cores have region {region} optimised after a page was assigned", set.len())
-        });
-        set.into_iter().filter(|&core| self.covers(core, region)).count() as u32
-    }
-
-    /// Law 2: a write to a page of the conversion meets what the RMP says, RMPOPT or not.
-    fn probe_write(&mut self, region: Region, page: Pfn, assigned: bool) {
-        let cores = self.driver.enabled.len() as u32;
-        let core = snp_model::CoreId(self.probe % cores.max(1));
-        self.probe = self.probe.wrapping_add(1);
-        let verdicts = self.rmp.write(core, page.spa());
-        let refused = verdicts.rmp_alone != snp_model::Verdict::Allowed;
-        let holds = verdicts.with_rmpopt == verdicts.rmp_alone && refused == assigned;
-        self.check(laws::REFINEMENT, holds, || {
-            format!("a write to {} in region {region} met {verdicts:?}", page.spa())
-        });
-    }
-
-    /// Asks for a conversion of some of a running guest's memory.
-    pub(super) fn convert(&mut self, index: usize, bytes: u64, to_shared: bool) {
-        let Some(guest) = self.guests.get_mut(index) else { return };
-        let (name, size) = (guest.spec.name.clone(), guest.entry_size());
-        let running = guest.is_running();
-        let from = if to_shared { &mut guest.private } else { &mut guest.shared };
-        let had = pages_of(from);
-        let pages = (round_up(bytes, size) / PAGE_BYTES).min(had);
-        if !running || pages == 0 {
-            self.note(TimelineKind::Convert, format!("{name}: nothing to convert"));
-            return;
-        }
-        let steps = (had - pages) / size.pages();
-        let offset = if to_shared && steps > 0 {
-            self.rng.random_range(0..=steps) * size.pages()
-        } else {
-            0
-        };
-        let runs = take(from, offset, pages).into_iter().map(|run| (run, size)).collect();
-        let way = if to_shared { Way::Shared } else { Way::Private };
-        let idle = guest.jobs.is_empty();
-        guest.jobs.push_back(Job { way, runs, slice: 0 });
-        let word = if to_shared { "shared" } else { "private" };
-        self.note(
-            TimelineKind::Convert,
-            format!("{name} makes {} {word}", size_of(pages * PAGE_BYTES)),
-        );
-        if idle {
-            let now = self.now;
-            self.next_slice(index, now);
-        }
-    }
-
-    /// Some pages of this guest will not be given back.
-    pub(super) fn leak(&mut self, index: usize, pages: u64) {
-        if let Some(guest) = self.guests.get_mut(index) {
-            guest.leak_pages += pages;
-        }
-    }
-
-    // ---- end ----
-
-    pub(super) fn end(&mut self, index: usize) {
-        let Some(guest) = self.guests.get_mut(index).filter(|guest| guest.is_running()) else {
-            return;
-        };
-        guest.state = State::Ending;
-        // Its vCPUs have stopped: the slice under way is not completed.
-        guest.slice += 1;
-        let (name, traced) = (guest.spec.name.clone(), guest.traced);
-        let (kind, cpus) = (guest.spec.kind, guest.cpus.clone());
-        self.cpus.release(&cpus);
-        self.cpus_changed(index);
-        match kind {
-            GuestKind::Ordinary => self.gone(index),
-            GuestKind::Snp => {
-                self.note_guest(traced, || format!("SNP guest {name} shut down"));
-                let at = self.now + self.cost.firmware_command;
-                self.queue.push(at, Event::Decommissioned(index));
-            }
-        }
-    }
-
-    /// The firmware has let the guest go; its pages are given back from now on.
-    pub(super) fn decommissioned(&mut self, index: usize) {
-        let Some(guest) = self.guests.get_mut(index) else { return };
-        let size = guest.entry_size();
-        // What was still to become private is not touched; what was to become shared still is.
-        let mut context = std::mem::take(&mut guest.context);
-        let mut private = std::mem::take(&mut guest.private);
-        for job in guest.jobs.drain(..) {
-            match job.way {
-                Way::Shared => {
-                    give(&mut private, &job.runs.iter().map(|r| r.0).collect::<Vec<_>>());
-                }
-                Way::Private => {
-                    for (run, _) in job.runs {
-                        context = without(&context, run.first.get(), run.end());
-                    }
-                }
-            }
-        }
-        let mut runs: VecDeque<_> =
-            context.into_iter().map(|run| (run, PageSize::Size4K)).collect();
-        let leaked = round_up(guest.leak_pages * PAGE_BYTES, size) / PAGE_BYTES;
-        let leaked = leaked.min(pages_of(&private));
-        let kept = pages_of(&private) - leaked;
-        let leak = take(&mut private, kept, leaked);
-        runs.extend(private.into_iter().map(|run| (run, size)));
-        guest.jobs.push_back(Job { way: Way::Shared, runs, slice: 0 });
-        guest.shared = leak;
-        let name = guest.spec.name.clone();
-        if leaked > 0 {
-            self.note(
-                TimelineKind::Guest,
-                format!(
-                    "{name}: {} could not be given back and {} assigned",
-                    things(leaked, "page"),
-                    if leaked == 1 { "stays" } else { "stay" }
-                ),
-            );
-        }
-        self.tell(PolicyEvent::GuestDecommissioned);
-        let now = self.now;
-        self.next_slice(index, now);
-    }
-
-    /// Nothing of the guest is left but what it leaked.
-    fn gone(&mut self, index: usize) {
-        let Some(guest) = self.guests.get_mut(index) else { return };
-        guest.state = State::Gone;
-        let leaked = std::mem::take(&mut guest.shared);
-        let mut memory = std::mem::take(&mut guest.memory);
-        // Leaked pages keep their whole 2 MiB blocks.
-        for run in &leaked {
-            let end = run.end().next_multiple_of(snp_defs::PAGES_PER_LARGE_PAGE);
-            memory = without(&memory, run.first.head().get(), end);
-        }
-        let (traced, bytes, asid) = (guest.traced, guest.spec.memory, guest.asid);
-        let (name, kind) = (guest.spec.name.clone(), guest.spec.kind);
-        if let Some(block) = self.contexts.remove(&index) {
-            self.free_memory(&block);
-        }
-        self.free_memory(&memory);
-        self.held_bytes(traced, bytes, false);
-        if kind == GuestKind::Snp {
-            self.asids.push(asid);
-            self.note_guest(traced, || format!("{name}: all its memory is shared again"));
-        } else {
-            self.note_guest(traced, || format!("ordinary guest {name} ended"));
-        }
-        self.guest_gone();
-    }
 }
 
-/// Bytes rounded up to whole pages of a size.
-fn round_up(bytes: u64, size: PageSize) -> u64 {
-    bytes.div_ceil(size.bytes()) * size.bytes()
-}
-
-/// Of `runs`, what lies in `memory` (the rest are context pages).
-fn own_memory(memory: &[Extent], runs: &[Extent]) -> Vec<Extent> {
-    let inside = |run: &&Extent| {
-        let at = memory.partition_point(|extent| extent.end() <= run.first.get());
-        memory.get(at).is_some_and(|extent| extent.first <= run.first)
-    };
-    runs.iter().filter(inside).copied().collect()
-}
-
-/// `runs` without the pages `first..end`.
-fn without(runs: &[Extent], first: u64, end: u64) -> Vec<Extent> {
-    let mut rest = Vec::with_capacity(runs.len() + 1);
-    for run in runs {
-        let (low, high) = (run.first.get(), run.end());
-        for (from, to) in [(low, first.clamp(low, high)), (end.clamp(low, high), high)] {
-            if let Some(first) = Pfn::new(from).filter(|_| to > from) {
-                rest.push(Extent { first, pages: to - from });
-            }
-        }
-    }
-    rest
-}
+const _: () = assert!(LARGE_PAGE_BYTES == PAGES_PER_LARGE_PAGE * PAGE_BYTES);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn run(first: u64, pages: u64) -> Extent {
-        Extent { first: Pfn::new(first).unwrap(), pages }
-    }
-
     #[test]
-    fn taking_and_giving_keep_every_page() {
-        let mut runs = vec![run(0, 10), run(20, 10), run(40, 10)];
-        let taken = take(&mut runs, 5, 10);
-        assert_eq!(taken, [run(5, 5), run(20, 5)]);
-        assert_eq!(runs, [run(0, 5), run(25, 5), run(40, 10)]);
-        give(&mut runs, &taken);
-        assert_eq!(runs, [run(0, 10), run(20, 10), run(40, 10)]);
-    }
-
-    #[test]
-    fn runs_are_cut_at_regions() {
-        let parts: Vec<_> = by_region(run(262_143, 3)).collect();
-        assert_eq!(parts.len(), 2);
-        assert_eq!(parts[0], (Region::new(0).unwrap(), run(262_143, 1)));
-        assert_eq!(parts[1], (Region::new(1).unwrap(), run(262_144, 2)));
-    }
-
-    #[test]
-    fn holes_are_cut_out() {
-        assert_eq!(without(&[run(0, 10), run(10, 10)], 5, 12), [run(0, 5), run(12, 8)]);
-        assert_eq!(without(&[run(0, 10)], 20, 30), [run(0, 10)]);
+    fn kernel_pages_are_enough_and_none_in_use_is_aligned() {
+        for vcpus in [1, 2, 255, 256, 300, 511, 4096] {
+            let small = 2 * vcpus;
+            let pages = 1 + small + small / (PAGES_PER_LARGE_PAGE - 1);
+            let blocks = [Extent { first: Pfn::new(1024).unwrap(), pages }];
+            let kernel = kernel_pages(&blocks, vcpus);
+            assert_eq!(kernel.context, blocks[0].first);
+            for runs in [&kernel.save_areas, &kernel.vmcbs] {
+                assert_eq!(runs.iter().map(|run| run.pages).sum::<u64>(), vcpus);
+                for run in runs {
+                    assert!((run.first.get()..run.end()).all(|pfn| pfn % 512 != 0));
+                }
+            }
+        }
     }
 }

@@ -3,7 +3,9 @@
 use rmpopt_core::MICROSECOND;
 
 use crate::percentile::Samples;
-use crate::report::{CpusReport, InterruptionReport, RmpoptReport, SteadyReport, StolenReport};
+use crate::report::{
+    CpusReport, GuestOpsReport, InterruptionReport, RmpoptReport, SteadyReport, StolenReport,
+};
 use crate::scenario::Nanos;
 
 /// Event counts of the whole run.
@@ -18,6 +20,7 @@ pub(super) struct Counts {
     pub(super) stolen_ns: u64,
     pub(super) rmpupdates: u64,
     pub(super) drains: u64,
+    pub(super) guests: GuestOpsReport,
 }
 
 impl Counts {

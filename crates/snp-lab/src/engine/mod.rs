@@ -5,10 +5,15 @@
 //! the executor ([`driver`]) carries out at a cost. Nothing reads a clock or a random source but the
 //! run's own.
 
+mod asids;
+mod convert;
 mod driver;
+mod end;
 mod events;
+mod gmem;
 mod guests;
 mod host;
+mod launch;
 mod laws;
 mod ledger;
 mod meter;
@@ -18,7 +23,6 @@ mod report;
 mod snp;
 mod watch;
 
-use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 
 use rand_pcg::Pcg64Mcg;
@@ -29,6 +33,7 @@ use rmpopt_core::{
 use snp_defs::{Region, Window};
 use snp_model::UnitConfig;
 
+use self::asids::Asids;
 use self::driver::Driver;
 use self::guests::Guest;
 use self::host::{Cpus, HostView, TICK_NS};
@@ -45,10 +50,10 @@ use crate::placement::Allocator;
 use crate::report::{RegionMark, SHARE_POINTS, TimelineEntry, TimelineKind, TraceReport};
 use crate::rmp::{Extents, HostRmp, Pages, RmpError};
 use crate::scenario::{
-    FidelityChoice, GuestKind, GuestSpec, MemorySpec, Nanos, PolicyName, Progress, SECOND, Setup,
-    TRACE_START, TopologySpec,
+    FidelityChoice, Grain, GuestKind, GuestSpec, MemorySpec, Nanos, PolicyName, Progress, SECOND,
+    Setup, TRACE_START, TopologySpec,
 };
-use crate::seeded::Seeded;
+use crate::seeded::{Defect, Seeded};
 use crate::topology::Topology;
 use crate::words::{size, things};
 
@@ -62,8 +67,6 @@ const GUEST_NOTES: u64 = 40;
 const REJECTED_NOTES: u64 = 20;
 /// Entries of the timeline; what comes after is counted.
 const TIMELINE_MAX: usize = 400;
-/// Usable ASIDs of SNP guests: the ten bits of a raw entry, less 0 and the firmware's own 0x3FF.
-const ASIDS: u32 = 1022;
 /// Progress is told every so many events.
 const PROGRESS_EVERY: u64 = 4096;
 /// `auto` keeps every RMP entry up to this much RAM.
@@ -89,9 +92,7 @@ pub(crate) struct Engine<'a> {
     driver: Driver,
     guests: Vec<Guest>,
     allocator: Allocator,
-    /// Blocks that hold guests' save areas and context pages.
-    contexts: HashMap<usize, Vec<crate::memory::Extent>>,
-    asids: Vec<u32>,
+    asids: Asids,
     rng: Pcg64Mcg,
     /// Turns the core that probes writes.
     probe: u32,
@@ -121,6 +122,8 @@ pub(crate) struct Engine<'a> {
     /// CPUs that shall go offline as soon as the driver has left them.
     leaving: Vec<u32>,
     seeded: Vec<Seeded>,
+    /// Defects of the host or its firmware that are armed, and how often each will strike.
+    armed: Vec<(Defect, u32)>,
     config: Config,
 }
 
@@ -184,8 +187,7 @@ impl<'a> Engine<'a> {
             driver: Driver::new(cores as usize),
             guests: Vec::new(),
             allocator: Allocator::new(&memory, &boot),
-            contexts: HashMap::new(),
-            asids: (1..=ASIDS).rev().collect(),
+            asids: Asids::new(),
             rng: Pcg64Mcg::new(choose::seed_state(setup.seed)),
             probe: 0,
             meter: Meter::new(topology.cpu_limit()),
@@ -209,6 +211,7 @@ impl<'a> Engine<'a> {
             going_down: false,
             leaving: Vec::new(),
             seeded: seeded.to_vec(),
+            armed: Vec::new(),
             config,
             policy,
             view,
@@ -246,6 +249,7 @@ impl<'a> Engine<'a> {
                     node: None,
                     touched: guest.memory,
                     convert_rate: None,
+                    accept: Grain::default(),
                 };
                 self.guests.push(Guest::new(spec, true));
             }
@@ -301,7 +305,7 @@ impl<'a> Engine<'a> {
             Event::SnpInit => self.snp_init()?,
             Event::Scenario(index) => self.scenario_event(index)?,
             Event::Launch(index) => {
-                self.launch(index);
+                self.launch(index)?;
                 // A guest of no duration ends when it has been launched.
                 let spec = self.guests.get(index).map(|guest| &guest.spec);
                 if spec.is_some_and(|spec| spec.until.is_some_and(|end| end <= spec.at)) {
@@ -309,7 +313,8 @@ impl<'a> Engine<'a> {
                 }
             }
             Event::End(index) => self.end(index),
-            Event::Decommissioned(index) => self.decommissioned(index),
+            Event::Launched { guest, slice } => self.launched(guest, slice)?,
+            Event::Decommissioned(index) => self.decommissioned(index)?,
             Event::Converted { guest, slice } => self.converted(guest, slice)?,
             Event::Drain(number) => self.drain(number),
             Event::Timer(number) => self.timer(number),
@@ -332,11 +337,21 @@ impl<'a> Engine<'a> {
             self.seeded.drain(..).partition(|seeded| seeded.at <= now);
         self.seeded = rest;
         for seeded in due {
-            match seeded.model_fault() {
-                Some(fault) => self.rmp.unit().faults().seed(fault, seeded.times),
-                None => self.driver.swallow = seeded.times,
+            match (seeded.defect, seeded.defect.model_fault()) {
+                (_, Some(fault)) => self.rmp.unit().faults().seed(fault, seeded.times),
+                (Defect::SkipFollower, None) => self.driver.swallow = seeded.times,
+                (defect, None) => self.armed.push((defect, seeded.times)),
             }
         }
+    }
+
+    /// Whether a seeded defect of the host or its firmware strikes now.
+    fn defect(&mut self, which: Defect) -> bool {
+        let armed = self.armed.iter_mut().find(|(defect, left)| *defect == which && *left > 0);
+        armed.is_some_and(|(_, left)| {
+            *left -= 1;
+            true
+        })
     }
 }
 

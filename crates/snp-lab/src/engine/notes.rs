@@ -69,6 +69,17 @@ impl Engine<'_> {
         }
     }
 
+    /// A guest that was admitted could not be launched after all.
+    pub(super) fn unadmit(&mut self, traced: bool, kind: GuestKind) {
+        if traced {
+            self.trace.admitted -= 1;
+            match kind {
+                GuestKind::Snp => self.trace.snp -= 1,
+                GuestKind::Ordinary => self.trace.ordinary -= 1,
+            }
+        }
+    }
+
     pub(super) fn held_bytes(&mut self, traced: bool, bytes: u64, more: bool) {
         if !traced {
             return;

@@ -18,6 +18,8 @@ pub(super) enum Event {
     Scenario(usize),
     /// A guest is launched.
     Launch(usize),
+    /// An SNP guest's launch is over; with the number of the launch.
+    Launched { guest: usize, slice: u64 },
     /// A guest is shut down.
     End(usize),
     /// The firmware has decommissioned the guest.

@@ -87,7 +87,7 @@ impl Engine<'_> {
         }
         let trace = self.setup.scenario.trace.as_ref().map(|_| {
             let mut trace = self.trace.clone();
-            let left = self.guests.iter().filter(|guest| guest.traced && guest.is_running());
+            let left = self.guests.iter().filter(|guest| guest.traced && guest.is_there());
             trace.right_censored = left.count() as u64;
             trace
         });
@@ -110,6 +110,7 @@ impl Engine<'_> {
             reoptimize_s: self.ledger.reoptimize(),
             stolen_us: self.meter.stolen(&cpus),
             rmpupdates: self.meter.counts.rmpupdates,
+            guests: self.meter.counts.guests,
             steady: self.meter.steady(),
             law_violations: breaches(true),
             law_breaches_unclaimed: breaches(false),

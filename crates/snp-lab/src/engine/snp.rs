@@ -1,7 +1,7 @@
 //! SNP's life: SNP_INIT, and a shutdown that ends the guests and the driver first.
 
 use rmpopt_core::{CoreId, Event as PolicyEvent, Host as _};
-use snp_defs::{Region, RmpoptBase};
+use snp_defs::{FirmwareStatus, Region, RmpoptBase};
 
 use super::guests::Guest;
 use super::{Engine, laws};
@@ -81,7 +81,7 @@ impl Engine<'_> {
         self.shutting_down = true;
         let running: Vec<usize> = (0..self.guests.len())
             .filter(|&index| {
-                self.guests.get(index).is_some_and(|g| g.holds_pages() && g.is_running())
+                self.guests.get(index).is_some_and(|g| g.holds_pages() && g.is_there())
             })
             .collect();
         self.note(
@@ -127,9 +127,7 @@ impl Engine<'_> {
             format!("RMPOPT_BASE is not 0 on {cores} after SNP shutdown")
         });
         let cleared = set.is_empty();
-        if let Err(error) = self.rmp.snp_shutdown(&self.boot) {
-            self.breach(laws::CLEAN_EXIT, || error.to_string());
-        }
+        self.shut_firmware_down();
         self.shutting_down = false;
         self.going_down = false;
         let what = match (self.uses_rmpopt(), cleared) {
@@ -138,5 +136,28 @@ impl Engine<'_> {
             (true, false) => "SNP shut down: the driver has stopped",
         };
         self.note(TimelineKind::Snp, what.into());
+    }
+
+    /// `SNP_SHUTDOWN_EX`; where a guest's ASID was not flushed yet, after WBINVD and a flush.
+    fn shut_firmware_down(&mut self) {
+        let mut answer = self.shutdown_command();
+        if answer == Ok(Err(FirmwareStatus::DFFLUSH_REQUIRED)) && self.flush().is_ok() {
+            answer = self.shutdown_command();
+        }
+        match answer {
+            Ok(Ok(())) => {}
+            Ok(Err(status)) => {
+                self.breach(laws::CLEAN_EXIT, || format!("SNP_SHUTDOWN_EX: {status}"));
+            }
+            Err(error) => self.breach(laws::CLEAN_EXIT, || error.to_string()),
+        }
+    }
+
+    fn shutdown_command(&mut self) -> Result<snp_model::Answer, RmpError> {
+        let answer = self.rmp.snp_shutdown(&self.boot)?;
+        let ops = &mut self.meter.counts.guests;
+        ops.firmware_commands += 1;
+        ops.firmware_errors += u64::from(answer.is_err());
+        Ok(answer)
     }
 }

@@ -1,55 +1,36 @@
 //! 2 MiB blocks with a count of assigned 4 KiB pages.
 //!
 //! A block that is partly assigned also has a mask of its pages, so that every verdict is exact; such
-//! blocks are few (the last of a 4 KiB placement, and where a conversion begins or ends).
+//! blocks are few (the last of a 4 KiB placement, and where a conversion begins or ends). So do blocks
+//! with pages that differ from the rest: immutable, in use, the firmware's, save areas.
 
 use std::collections::HashMap;
 
-use snp_defs::{
-    LARGE_PAGES_PER_REGION, PAGES_PER_LARGE_PAGE, PageSize, Pfn, Region, RmpStatus, Spa,
-};
+use snp_defs::{FirmwareStatus, PageSize, Pfn, RmpStatus, Spa};
 use snp_model::{
-    Accessor, Begun, CoreId, Coverage, HeapUnitStorage, Outcome, RegionScan, RmpoptUnit, Scan,
+    Accessor, Answer, Begun, CoreId, GuestState, HeapUnitStorage, Outcome, RmpoptUnit, Scan,
     UnitConfig, Verdict,
 };
 
+use super::blocks::{Blocks, by_block, split};
+use super::masks::PageMask;
 use super::pages::coverage;
-use super::{HostRmp, Owner, RmpError, WriteVerdicts};
+use super::psp::Psp;
+use super::{
+    BlockState, Command, HostRmp, LaunchType, Owner, RmpError, Unvalidated, Updated, Validated,
+    Vcpu, WriteVerdicts,
+};
 use crate::boot::BootLayout;
 use crate::memory::Extent;
-
-/// A bit for each page of a block.
-type PageMask = [u64; 8];
-
-/// Pages of a block, as a count fits.
-const FULL: u16 = PAGES_PER_LARGE_PAGE as u16;
-
-/// A block's state.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-struct Block {
-    /// Assigned 4 KiB pages, 0 to 512.
-    assigned: u16,
-    /// They are one 2 MiB entry.
-    large: bool,
-    /// Some are the firmware's: RMPUPDATE is refused.
-    immutable: bool,
-}
-
-/// RMP entries, summed up by block.
-#[derive(Debug)]
-struct Blocks {
-    states: Vec<Block>,
-    /// Masks of blocks that are neither empty nor full.
-    partial: HashMap<usize, PageMask>,
-    /// Assigned pages in each region.
-    by_region: Vec<u32>,
-    coverage: Coverage,
-}
+use crate::runs::by_region;
 
 /// The coarse RMP.
 #[derive(Debug)]
 pub struct Extents {
     rmp: Blocks,
+    psp: Psp,
+    /// vCPUs that run, by save area.
+    running: HashMap<Pfn, Vcpu>,
     unit: RmpoptUnit<HeapUnitStorage>,
 }
 
@@ -58,124 +39,44 @@ impl Extents {
     pub fn new(cores: u32, regions: u32, boot: &BootLayout, config: UnitConfig) -> Self {
         let coverage = coverage(boot, regions);
         let config = UnitConfig { segmented: coverage.is_segmented(), ..config };
-        let blocks = regions as usize * LARGE_PAGES_PER_REGION as usize;
         Self {
-            rmp: Blocks {
-                states: vec![Block::default(); blocks],
-                partial: HashMap::new(),
-                by_region: vec![0; regions as usize],
-                coverage,
-            },
+            rmp: Blocks::new(regions, coverage),
+            psp: Psp::new(),
+            running: HashMap::new(),
             unit: RmpoptUnit::new(HeapUnitStorage::new(cores, regions), config),
         }
     }
-}
 
-/// The pages `from..to` of a block (0 to 512).
-fn mask_of(from: u64, to: u64) -> PageMask {
-    let mut mask = [0; 8];
-    for (index, word) in mask.iter_mut().enumerate() {
-        let base = index as u64 * 64;
-        let (low, high) = (from.clamp(base, base + 64) - base, to.clamp(base, base + 64) - base);
-        let below = |bit: u64| if bit == 64 { u64::MAX } else { (1 << bit) - 1 };
-        *word = below(high) & !below(low);
-    }
-    mask
-}
-
-impl Blocks {
-    fn mask(&self, index: usize) -> PageMask {
-        match self.states.get(index).map_or(0, |block| block.assigned) {
-            0 => [0; 8],
-            FULL => [u64::MAX; 8],
-            _ => self.partial.get(&index).copied().unwrap_or([0; 8]),
+    fn page_reclaim(&mut self, page: Pfn) -> Answer {
+        let (index, at) = split(page.get());
+        if self.rmp.state(index).is_large() {
+            return Err(FirmwareStatus::INVALID_PAGE_SIZE);
         }
+        if !self.rmp.detail(index).immutable.has(at) {
+            return Ok(());
+        }
+        if self.psp.is_context(page) {
+            return Err(FirmwareStatus::INVALID_PAGE_STATE);
+        }
+        self.rmp.edit_detail(index, |detail| {
+            detail.immutable = detail.immutable.set(PageMask::of(at, at + 1), false);
+            detail.locked = detail.locked.set(PageMask::of(at, at + 1), false);
+        });
+        Ok(())
     }
 
-    fn store(&mut self, index: usize, mask: PageMask, large: bool) {
-        let Some(block) = self.states.get_mut(index) else { return };
-        let assigned = mask.iter().map(|word| word.count_ones()).sum::<u32>();
-        let region = index / LARGE_PAGES_PER_REGION as usize;
-        if let Some(count) = self.by_region.get_mut(region) {
-            *count = *count + assigned - u32::from(block.assigned);
+    fn gctx_create(&mut self, page: Pfn) -> Answer {
+        let (index, at) = split(page.get());
+        let detail = self.rmp.detail(index);
+        let firmware = detail.firmware.has(at) && detail.immutable.has(at);
+        if !firmware || self.psp.is_context(page) {
+            return Err(FirmwareStatus::INVALID_PAGE_STATE);
         }
-        block.assigned = assigned as u16;
-        block.large = large;
-        if matches!(block.assigned, 0 | FULL) {
-            self.partial.remove(&index);
-        } else {
-            self.partial.insert(index, mask);
-        }
-    }
-
-    /// RMPUPDATE of `from..to` of one block; the status of the first that fails.
-    fn update(
-        &mut self,
-        index: usize,
-        (from, to): (u64, u64),
-        size: PageSize,
-        assign: bool,
-    ) -> RmpStatus {
-        let Some(block) = self.states.get(index).copied() else { return RmpStatus::FAIL_INPUT };
-        if block.immutable {
-            return RmpStatus::FAIL_PERMISSION;
-        }
-        let whole = from == 0 && to == PAGES_PER_LARGE_PAGE;
-        let mut mask = self.mask(index);
-        match size {
-            PageSize::Size4K if block.large => return RmpStatus::FAIL_OVERLAP,
-            PageSize::Size2M if !whole => return RmpStatus::FAIL_INPUT,
-            PageSize::Size2M if !block.large && block.assigned > 0 => {
-                return RmpStatus::FAIL_OVERLAP;
-            }
-            _ => {}
-        }
-        for (word, changed) in mask.iter_mut().zip(mask_of(from, to)) {
-            *word = if assign { *word | changed } else { *word & !changed };
-        }
-        self.store(index, mask, assign && size == PageSize::Size2M);
-        RmpStatus::SUCCESS
-    }
-
-    fn is_assigned(&self, pfn: Pfn) -> bool {
-        let (index, page) = split(pfn.get());
-        self.mask(index).get((page / 64) as usize).is_some_and(|word| word >> (page % 64) & 1 == 1)
-    }
-}
-
-/// A page's block, and its place there.
-fn split(pfn: u64) -> (usize, u64) {
-    ((pfn / PAGES_PER_LARGE_PAGE) as usize, pfn % PAGES_PER_LARGE_PAGE)
-}
-
-/// The parts of a run by block: (block, from, to).
-fn by_block(run: Extent) -> impl Iterator<Item = (usize, u64, u64)> {
-    let mut at = run.first.get();
-    let end = run.end();
-    std::iter::from_fn(move || {
-        if at >= end {
-            return None;
-        }
-        let (index, from) = split(at);
-        let to = (from + end - at).min(PAGES_PER_LARGE_PAGE);
-        at += to - from;
-        Some((index, from, to))
-    })
-}
-
-impl RegionScan for Blocks {
-    fn scan(&self, region: Region) -> Scan {
-        let heads = self.coverage.covered_pages(region).div_ceil(PAGES_PER_LARGE_PAGE);
-        let clean = Scan { assigned: false, lines: heads as u32 };
-        if self.by_region.get(region.index()).is_none_or(|&assigned| assigned == 0) {
-            return clean;
-        }
-        let first = region.index() * LARGE_PAGES_PER_REGION as usize;
-        let blocks = self.states.iter().skip(first).take(heads as usize);
-        match blocks.enumerate().find(|(_, block)| block.assigned > 0) {
-            Some((index, _)) => Scan { assigned: true, lines: index as u32 + 1 },
-            None => clean,
-        }
+        // The firmware locks what it writes as long as it is immutable.
+        let own = PageMask::of(at, at + 1);
+        self.rmp.edit_detail(index, |detail| detail.locked = detail.locked.set(own, true));
+        self.psp.create(page);
+        Ok(())
     }
 }
 
@@ -192,46 +93,196 @@ impl HostRmp for Extents {
         for core in 0..self.unit.cores() {
             self.unit.set_snp_en(CoreId(core), true);
         }
-        for range in &boot.assigned {
-            for (index, from, to) in by_block(range.extent()) {
-                self.rmp.update(index, (from, to), PageSize::Size4K, true);
-            }
-        }
-        // Only now: two of boot's ranges may share a block.
-        for range in &boot.assigned {
-            for (index, ..) in by_block(range.extent()) {
-                if let Some(block) = self.rmp.states.get_mut(index) {
-                    block.immutable = true;
-                }
-            }
-        }
+        self.rmp.boot(boot.assigned.iter().map(crate::boot::AssignedRange::extent));
         self.unit.snp_init();
         Ok(())
     }
 
-    fn snp_shutdown(&mut self, _: &BootLayout) -> Result<(), RmpError> {
-        for core in 0..self.unit.cores() {
-            self.unit.set_snp_en(CoreId(core), false);
+    fn snp_shutdown(&mut self, _: &BootLayout) -> Result<Answer, RmpError> {
+        let answer = self.psp.shutdown();
+        if answer.is_ok() {
+            for core in 0..self.unit.cores() {
+                self.unit.set_snp_en(CoreId(core), false);
+            }
+            self.rmp.clear();
         }
-        self.rmp.states.fill(Block::default());
-        self.rmp.partial.clear();
-        self.rmp.by_region.fill(0);
-        Ok(())
+        Ok(answer)
     }
 
-    fn update(&mut self, run: Extent, size: PageSize, owner: Owner) -> Result<u64, RmpError> {
-        let assign = owner != Owner::Hypervisor;
-        for (index, from, to) in by_block(run) {
-            let number = index as u64 / LARGE_PAGES_PER_REGION;
-            let Some(region) = u32::try_from(number).ok().and_then(Region::new) else { break };
+    fn update(&mut self, run: Extent, size: PageSize, to: Owner) -> Result<Updated, RmpError> {
+        let mut done = 0;
+        for (region, part) in by_region(run) {
+            // One bracket for all the instructions in a region: nothing looks in between.
             let token = self.unit.begin_update(region);
-            let status = self.rmp.update(index, (from, to), size, assign);
-            self.unit.end_update(token, status.is_success());
+            let (mut pages, mut status) = (0, RmpStatus::SUCCESS);
+            for (index, from, end) in by_block(part) {
+                let block = self.rmp.update(&mut self.psp, index, (from, end), size, to);
+                pages += block.0;
+                status = block.1;
+                if !status.is_success() {
+                    break;
+                }
+            }
+            self.unit.end_update(token, pages > 0);
+            done += pages / size.pages();
             if !status.is_success() {
-                return Err(RmpError::Update { first: run.first.spa(), pages: run.pages, status });
+                return Ok(Updated { done, status });
             }
         }
-        Ok(run.pages / size.pages())
+        Ok(Updated { done, status: RmpStatus::SUCCESS })
+    }
+
+    fn psmash(&mut self, head: Pfn) -> Result<RmpStatus, RmpError> {
+        let token = self.unit.begin_update(head.region());
+        let status = self.rmp.psmash(head);
+        self.unit.end_update(token, status.is_success());
+        Ok(status)
+    }
+
+    fn block(&self, page: Pfn) -> BlockState {
+        let state = self.rmp.state(split(page.get()).0);
+        BlockState { assigned: state.assigned, large: state.is_large() }
+    }
+
+    fn pvalidate(
+        &mut self,
+        asid: u32,
+        run: Extent,
+        size: PageSize,
+        _: bool,
+    ) -> Result<Validated, RmpError> {
+        let mut sum = Validated::default();
+        for (index, from, to) in by_block(run) {
+            let large = self.rmp.state(index).is_large();
+            let accepts = self.rmp.mutable_pages_of(index, asid);
+            let locked = self.rmp.detail(index).locked;
+            let own = accepts.has(from);
+            if size == PageSize::Size2M && own {
+                sum.instructions += 1;
+                if large && locked.has(0) {
+                    sum.stop = Some(Unvalidated::Code(RmpStatus::FAIL_INUSE));
+                    return Ok(sum);
+                }
+                if large {
+                    sum.pages += to - from;
+                    continue;
+                }
+                sum.mismatches += 1;
+            }
+            let refused = if large {
+                Some(from)
+            } else {
+                let span = PageMask::of(from, to);
+                span.without(accepts).or(span.and(locked)).first()
+            };
+            let pages = refused.unwrap_or(to) - from;
+            sum.pages += pages;
+            sum.instructions += pages;
+            if let Some(page) = refused {
+                sum.instructions += 1;
+                sum.stop = Some(match (accepts.has(page), large) {
+                    (false, _) => Unvalidated::Fault,
+                    (true, true) => Unvalidated::SizeMismatch,
+                    (true, false) => Unvalidated::Code(RmpStatus::FAIL_INUSE),
+                });
+                return Ok(sum);
+            }
+        }
+        Ok(sum)
+    }
+
+    fn command(&mut self, command: Command) -> Answer {
+        match command {
+            Command::GctxCreate(context) => self.gctx_create(context),
+            Command::LaunchStart(context) => self.psp.launch_start(context),
+            Command::Activate(context, asid) => self.psp.activate(context, asid),
+            Command::LaunchFinish(context) => self.psp.launch_finish(context),
+            Command::Decommission(context) => self.psp.decommission(context),
+            Command::PageReclaim(page) => self.page_reclaim(page),
+            Command::DfFlush => self.psp.df_flush(),
+        }
+    }
+
+    fn launch_update(
+        &mut self,
+        context: Pfn,
+        run: Extent,
+        what: LaunchType,
+    ) -> (u64, Result<(), FirmwareStatus>) {
+        let guest = match self.psp.context(context) {
+            Ok(guest) => guest,
+            Err(status) => return (0, Err(status)),
+        };
+        let mut done = 0;
+        for (index, from, to) in by_block(run) {
+            let (state, detail) = (self.rmp.state(index), self.rmp.detail(index));
+            let pre_guest = self.rmp.mask(index).without(detail.firmware).and(detail.immutable);
+            let refused = PageMask::of(from, to).without(pre_guest).first();
+            let end = refused.unwrap_or(to);
+            let status = if state.is_large() {
+                Some(FirmwareStatus::INVALID_PAGE_SIZE)
+            } else if guest.state != GuestState::Launch {
+                Some(FirmwareStatus::INVALID_GUEST_STATE)
+            } else if guest.asid == 0 {
+                Some(FirmwareStatus::INACTIVE)
+            } else if refused == Some(from) {
+                Some(FirmwareStatus::INVALID_PAGE_STATE)
+            } else if u32::from(state.asid) != guest.asid {
+                Some(FirmwareStatus::INVALID_PAGE_OWNER)
+            } else {
+                None
+            };
+            if let Some(status) = status {
+                return (done, Err(status));
+            }
+            let pages = PageMask::of(from, end);
+            self.rmp.edit_detail(index, |detail| {
+                detail.immutable = detail.immutable.set(pages, false);
+                if what == LaunchType::Vmsa {
+                    detail.vmsa = detail.vmsa.set(pages, true);
+                }
+            });
+            done += end - from;
+            if refused.is_some() {
+                return (done, Err(FirmwareStatus::INVALID_PAGE_STATE));
+            }
+        }
+        (done, Ok(()))
+    }
+
+    fn wbinvd(&mut self) {
+        self.psp.wbinvd();
+    }
+
+    fn vmrun(&mut self, core: CoreId, vcpu: Vcpu) -> bool {
+        let (index, at) = split(vcpu.vmsa.get());
+        let (block, detail) = (self.rmp.state(index), self.rmp.detail(index));
+        let enters = self.unit.snp_en(core)
+            && !self.rmp.is_assigned(vcpu.vmcb)
+            && self.rmp.is_assigned(vcpu.vmsa)
+            && u32::from(block.asid) == vcpu.asid
+            && detail.vmsa.has(at)
+            && !detail.immutable.has(at)
+            && !detail.locked.has(at);
+        if enters {
+            self.rmp.lock(vcpu.vmsa, true);
+            self.rmp.lock(vcpu.vmcb, true);
+            self.running.insert(vcpu.vmsa, vcpu);
+        }
+        enters
+    }
+
+    fn vmexit(&mut self, vmsa: Pfn) {
+        if let Some(vcpu) = self.running.remove(&vmsa) {
+            self.rmp.lock(vcpu.vmsa, false);
+            self.rmp.lock(vcpu.vmcb, false);
+        }
+    }
+
+    fn jam(&mut self, page: Pfn) -> Result<(), RmpError> {
+        let large = self.block(page).large;
+        self.rmp.lock(if large { page.head() } else { page }, true);
+        Ok(())
     }
 
     fn look(&self, begun: &mut Begun) -> Option<Scan> {
@@ -249,25 +300,5 @@ impl HostRmp for Extents {
         let skipped = checked && self.unit.is_optimised(core, spa.region());
         let with_rmpopt = if skipped { Verdict::Allowed } else { rmp_alone };
         WriteVerdicts { with_rmpopt, rmp_alone }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn masks_cover_what_they_say() {
-        for (from, to) in [(0, 512), (0, 0), (511, 512), (63, 65), (1, 511)] {
-            let ones: u32 = mask_of(from, to).iter().map(|word| word.count_ones()).sum();
-            assert_eq!(u64::from(ones), to - from, "{from}..{to}");
-        }
-    }
-
-    #[test]
-    fn runs_are_cut_at_blocks() {
-        let run = Extent { first: Pfn::new(510).unwrap(), pages: 516 };
-        let parts: Vec<_> = by_block(run).collect();
-        assert_eq!(parts, [(0, 510, 512), (1, 0, 512), (2, 0, 2)]);
     }
 }

@@ -2,7 +2,7 @@
 
 use snp_lab::report::RunReport;
 use snp_lab::scenario::{
-    Action, EventSpec, FidelityChoice, GuestKind, GuestSpec, HostSpec, MemorySpec, Nanos,
+    Action, EventSpec, FidelityChoice, Grain, GuestKind, GuestSpec, HostSpec, MemorySpec, Nanos,
     Placement, PolicyName, PolicySpec, RmpKind, SECOND, Scenario, Setup, TopologySpec,
 };
 use snp_lab::topology::TopologyNumbers;
@@ -47,6 +47,7 @@ pub(crate) fn snp(name: &str, gib: u64, placement: Placement, at: u64, until: u6
         node: None,
         touched: gib << 30,
         convert_rate: None,
+        accept: Grain::default(),
     }
 }
 

@@ -9,7 +9,8 @@ fn setup(fidelity: FidelityChoice) -> Setup {
     setup.fidelity = fidelity;
     // Whole regions, none of which firmware shares.
     setup.scenario.guests = vec![snp("one", 2, Placement::Pages1G, 10, 30)];
-    setup.scenario.events = vec![event(20, Action::Share { guest: 0, memory: 512 << 20 })];
+    setup.scenario.events =
+        vec![event(20, Action::Share { guest: 0, memory: 512 << 20, unit: None })];
     setup
 }
 

@@ -14,9 +14,9 @@ fn full_life() -> Setup {
         snp("spread", 2, Placement::Scattered2M, 8, 60),
     ];
     setup.scenario.events = vec![
-        event(20, Action::Share { guest: 1, memory: 1 << 30 }),
-        event(22, Action::Private { guest: 1, memory: 1 << 29 }),
-        event(25, Action::Share { guest: 2, memory: 3 << 20 }),
+        event(20, Action::Share { guest: 1, memory: 1 << 30, unit: None }),
+        event(22, Action::Private { guest: 1, memory: 1 << 29, unit: None }),
+        event(25, Action::Share { guest: 2, memory: 3 << 20, unit: None }),
         event(30, Action::Leak { guest: 1, pages: 3 }),
         event(110, Action::SnpShutdown),
     ];

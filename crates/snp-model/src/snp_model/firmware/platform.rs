@@ -2,7 +2,9 @@
 
 use core::sync::atomic::Ordering;
 
-use crate::snp_defs::{FirmwareStatus, PageState, Pfn, RmpEntry, Spa};
+use crate::snp_defs::{
+    FirmwareStatus, PageState, Pfn, RmpEntry, Spa, BOOKKEEPING_BYTES, PAGE_BYTES, RST_BYTES,
+};
 use crate::snp_model::firmware::state::{asid, MemoryKind};
 use crate::snp_model::firmware::{
     check_output, lock_page, require, state_of, written, Answer, CoreRegs, Firmware,
@@ -38,6 +40,8 @@ pub struct ShutdownEx<'a> {
 
 /// Pages below the 1 MiB that the firmware wants the RMP's base and size to be a multiple of.
 const MIB_PAGES: u64 = 256;
+/// A segmented RMP's bookkeeping and segment table: no whole MiB, unlike any other part.
+const BASE_PAGES: u64 = (BOOKKEEPING_BYTES + RST_BYTES) / PAGE_BYTES;
 /// Memory that is HV-fixed on every host: 0xFD_0000_0000 to 0xFD_FFFF_FFFF.
 const RESERVED_FIRST: u64 = 0xFD_0000_0000 >> 12;
 const RESERVED_PAGES: u64 = 1 << 20;
@@ -67,7 +71,8 @@ impl<F: FirmwareStorage> Firmware<F> {
             host.rmp_is_ready();
             return Ok(());
         }
-        require(Self::rmp_fits(&init.layout), FirmwareStatus::INVALID_CONFIG)?;
+        let segmented = host.rmp().coverage().is_segmented();
+        require(Self::rmp_fits(&init.layout, segmented), FirmwareStatus::INVALID_CONFIG)?;
         let no_hsave = self.storage.cores().iter().all(|core| core.hsave().allows_rmp_init());
         require(no_hsave, FirmwareStatus::INVALID_CONFIG)?;
         self.remember_memory(&init.layout)?;
@@ -99,10 +104,10 @@ impl<F: FirmwareStorage> Firmware<F> {
     }
 
     /// Each part of the RMP is 1 MiB aligned and inside one range of RAM.
-    fn rmp_fits(layout: &InitLayout<'_>) -> bool {
+    fn rmp_fits(layout: &InitLayout<'_>, segmented: bool) -> bool {
         layout.rmp.iter().all(|rmp| {
             rmp.first.get() % MIB_PAGES == 0
-                && rmp.pages % MIB_PAGES == 0
+                && (rmp.pages % MIB_PAGES == 0 || (segmented && rmp.pages == BASE_PAGES))
                 && layout.dram.iter().any(|dram| dram.first <= rmp.first && rmp.end() <= dram.end())
         })
     }
