@@ -1,6 +1,6 @@
 //! Setups that the lab's tests share.
 
-use snp_lab::report::RunReport;
+use snp_lab::report::{RunReport, TimelineKind};
 use snp_lab::scenario::{
     Action, EventSpec, FidelityChoice, Grain, GuestKind, GuestSpec, HostSpec, MemorySpec, Nanos,
     Placement, PolicyName, PolicySpec, RmpKind, SECOND, Scenario, Setup, TopologySpec,
@@ -93,4 +93,27 @@ pub(crate) fn assert_lawful(report: &RunReport) {
 /// Nanoseconds as the lab counts them.
 pub(crate) const fn seconds(count: u64) -> Nanos {
     count * SECOND
+}
+
+/// Both fidelities.
+pub(crate) const FIDELITIES: [FidelityChoice; 2] = [FidelityChoice::Pages, FidelityChoice::Extents];
+
+/// What the timeline says of guests.
+pub(crate) fn guest_texts(report: &RunReport) -> Vec<&str> {
+    let guests = report.timeline.iter().filter(|entry| entry.kind == TimelineKind::Guest);
+    guests.map(|entry| entry.text.as_str()).collect()
+}
+
+/// SNP guests of 2 MiB, one after the other, that live for 200 ms each.
+pub(crate) fn many_short_guests(count: u64) -> Setup {
+    let mut setup = host(1, 4, 8);
+    for number in 0..count {
+        let mut guest = snp(&number.to_string(), 1, Placement::Pages2M, 3, 3);
+        (guest.memory, guest.touched) = (2 << 20, 2 << 20);
+        guest.at += number * 100_000_000;
+        guest.until = Some(guest.at + 200_000_000);
+        setup.scenario.guests.push(guest);
+    }
+    setup.scenario.until = Some(150 * SECOND);
+    setup
 }

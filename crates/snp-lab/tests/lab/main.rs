@@ -1,6 +1,7 @@
 //! The lab as a whole: lives of hosts, seeded defects, one fidelity against the other.
 
 mod common;
+mod conformance;
 mod counted;
 mod defects;
 mod fidelity;
