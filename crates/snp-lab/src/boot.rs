@@ -127,7 +127,17 @@ pub enum RmpLayout {
         /// All 512 entries of the segment table.
         rst: Vec<RstEntry>,
     },
+    /// None: what the registers of a machine say whose BIOS was not told to set SNP up.
+    Unset {
+        /// `RMP_BASE`.
+        base: u64,
+        /// `RMP_END`.
+        end: u64,
+    },
 }
+
+/// `RMP_BASE` and `RMP_END` without an RMP (spec/snp-arch.md case 63).
+const UNSET: RmpLayout = RmpLayout::Unset { base: 0, end: 0x1FFF };
 
 /// CPUID `Fn8000_0025` of the emulated host: RMPOPT, segments of 64 GiB to 4 TiB and 16 of them cached as
 /// on Turin (`InstLatx64`'s dump of an EPYC 9655, `0xaa4` and `0x410`). Unlike there 16 is no hard limit:
@@ -139,6 +149,9 @@ impl RmpLayout {
     pub fn geometry(&self) -> Result<RmpGeometry<'_>, GeometryError> {
         match self {
             Self::Contiguous(rmp) => Ok(RmpGeometry::Contiguous(*rmp)),
+            Self::Unset { base, end } => {
+                ContiguousRmp::new(*base, *end).map(RmpGeometry::Contiguous)
+            }
             Self::Segmented { base, shift, rst } => {
                 let cfg = RmpCfg::segmented(*shift);
                 SegmentedRmp::new(base.get(), cfg, SEGMENT_LIMITS, rst).map(RmpGeometry::Segmented)
@@ -174,6 +187,15 @@ impl BootLayout {
     /// Whether RMPOPT can be enabled at all: it needs a segmented RMP.
     pub const fn rmpopt_possible(&self) -> bool {
         matches!(self.rmp, RmpLayout::Segmented { .. })
+    }
+
+    /// Why Linux leaves SNP off on this host (spec/snp-arch.md 6.1); `None` if it does not.
+    pub fn linux_refuses(&self) -> Option<String> {
+        let top = self.dram.last().and_then(|run| Pfn::new(run.end())).unwrap_or_default();
+        match self.rmp.geometry() {
+            Err(error) => Some(error.to_string()),
+            Ok(geometry) => geometry.linux_check(top).err().map(|refusal| refusal.to_string()),
+        }
     }
 
     /// Bytes of memory that the RMP takes, bookkeeping included.
@@ -215,10 +237,13 @@ pub fn boot(memory: &PhysicalMemory, sockets: u32, rmp: RmpKind) -> Result<BootL
     let (layout, covered) = match rmp {
         RmpKind::Segmented => plan.segmented(memory)?,
         RmpKind::Contiguous => plan.contiguous(memory)?,
+        RmpKind::Unset => (UNSET, Vec::new()),
     };
     let host_low = plan.host_low();
-    plan.tmr()?;
-    plan.firmware_pages(sockets)?;
+    if rmp != RmpKind::Unset {
+        plan.tmr()?;
+        plan.firmware_pages(sockets)?;
+    }
     let host_bytes = host_low + plan.host_share(memory);
     plan.assumed.push(format!(
         "host kernel: {} that guests cannot get (lowest {}, and 1/{HOST_SHARE} of each node at its \
@@ -633,8 +658,12 @@ mod tests {
         let memory = PhysicalMemory::from_size(2 * GIB, 1).unwrap();
         for kind in RmpKind::ALL {
             let layout = boot(&memory, 1, kind).unwrap();
-            let last = layout.assigned.last().unwrap().extent();
-            assert!(last.end_byte() <= 2 * GIB);
+            let last = layout.assigned.last().map(AssignedRange::extent);
+            assert!(last.is_none_or(|last| last.end_byte() <= 2 * GIB));
+            assert_eq!((last.is_none(), layout.linux_refuses().is_some()), {
+                let unset = kind == RmpKind::Unset;
+                (unset, unset)
+            });
         }
     }
 

@@ -188,17 +188,20 @@ pub enum RmpKind {
     Segmented,
     /// One table.
     Contiguous,
+    /// None: the BIOS reserved no memory for it, and Linux leaves SNP off.
+    Unset,
 }
 
 impl RmpKind {
     /// Every form.
-    pub const ALL: [Self; 2] = [Self::Segmented, Self::Contiguous];
+    pub const ALL: [Self; 3] = [Self::Segmented, Self::Contiguous, Self::Unset];
 
     /// The name as written in scenarios.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Segmented => "segmented",
             Self::Contiguous => "contiguous",
+            Self::Unset => "unset",
         }
     }
 }

@@ -160,6 +160,8 @@ impl<'a> Engine<'a> {
             ..Facts::venice(topology.cpu_count())
         };
         let (policy, refused) = choose_policy(setup.policy, facts, config, cores, regions);
+        let snp_off = boot.linux_refuses().map(|why| format!("SNP stays off: {why}"));
+        let refused = snp_off.or(refused);
         let cost = CostModel::default();
         let worst = WorstCase {
             slow_ns: cost.rmpopt_slow,

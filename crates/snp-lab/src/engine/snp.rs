@@ -16,6 +16,10 @@ impl Engine<'_> {
             self.note(TimelineKind::Snp, format!("SNP_INIT: SNP is {state}"));
             return Ok(());
         }
+        if let Some(why) = self.boot.linux_refuses() {
+            self.note(TimelineKind::Snp, format!("SNP stays off: {why}"));
+            return Ok(());
+        }
         self.rmp.snp_init(&self.boot)?;
         self.driver_starts();
         self.policy

@@ -80,7 +80,7 @@ pub(super) fn coverage(boot: &BootLayout, regions: u32) -> Coverage {
         Coverage::contiguous(pages)
     };
     match &boot.rmp {
-        RmpLayout::Contiguous(_) => contiguous(),
+        RmpLayout::Contiguous(_) | RmpLayout::Unset { .. } => contiguous(),
         RmpLayout::Segmented { shift, .. } => Coverage::segmented(*shift)
             .map_or_else(contiguous, |coverage| coverage.with_regions(regions)),
     }

@@ -3,8 +3,11 @@
 
 use crate::common::{FIDELITIES, assert_lawful, event, guest_texts, host, run, run_seeded, snp};
 use crate::common::{many_short_guests, ordinary};
-use snp_lab::report::RunReport;
-use snp_lab::scenario::{Action, Grain, Placement, Setup};
+use snp_defs::RstEntry;
+use snp_lab::boot::{RmpLayout, boot};
+use snp_lab::memory::PhysicalMemory;
+use snp_lab::report::{RunReport, TimelineKind};
+use snp_lab::scenario::{Action, Grain, Placement, RmpKind, Setup};
 use snp_lab::{Defect, Seeded};
 
 /// A host with one SNP guest of 1 GiB, from 5 s to 30 s.
@@ -61,6 +64,45 @@ fn case_030_a_4k_pvalidate_makes_the_host_split() {
         assert_eq!(guests.pvalidates, TOUCHED + 509);
         assert_eq!(guests.leaked_pages, 0);
     });
+}
+
+#[test]
+fn case_063_an_rmp_that_the_bios_did_not_set_up() {
+    let mut setup = one_guest(Placement::Pages2M);
+    setup.scenario.host.rmp = RmpKind::Unset;
+    setup.scenario.events = vec![event(40, Action::SnpInit), event(50, Action::SnpShutdown)];
+    on_both(&setup, &[], |report| {
+        let why = "SNP stays off: RMP_BASE 0x0, expected the address of reserved memory";
+        let snp: Vec<_> =
+            report.timeline.iter().filter(|entry| entry.kind == TimelineKind::Snp).collect();
+        assert_eq!((snp.len(), snp[0].text.as_str(), snp[1].text.as_str()), (3, why, why));
+        assert_eq!(report.driver.refused.as_deref(), Some(why));
+        // SNP was never up: its guest is refused, the other one runs.
+        assert_eq!(report.optimized.mean, None);
+        assert!(guest_texts(report).contains(&"guest guest rejected (1 GiB): SNP is not up"));
+        assert!(guest_texts(report).iter().any(|text| text.contains("low launched")));
+        assert_eq!((report.rmpupdates, report.guests.firmware_commands), (0, 0));
+        assert!(!report.map.states.contains('R'), "nobody has taken a page: {}", report.map.states);
+    });
+}
+
+/// The host's part of case 88. Linux looks at the end of the last segment that begins in RAM: it
+/// refuses RAM without entries there, and does not see a hole between two segments.
+#[test]
+fn case_088_ram_without_entries() {
+    let memory = PhysicalMemory::from_size(250 << 30, 1).expect("250 GiB are a host");
+    let layout = boot(&memory, 1, RmpKind::Segmented).expect("it boots");
+    assert_eq!(layout.linux_refuses(), None);
+    let without = |index: usize| {
+        let mut layout = layout.clone();
+        let RmpLayout::Segmented { rst, .. } = &mut layout.rmp else { panic!("segments") };
+        assert!(rst[index].is_present());
+        rst[index] = RstEntry::ABSENT;
+        layout.linux_refuses()
+    };
+    let why = without(3).expect("the last segment is missing");
+    assert!(why.contains("0x3000000000"), "it names where entries end: {why}");
+    assert_eq!(without(1), None);
 }
 
 /// The host's part of case 25: parts of 2 MiB entries come and go.
