@@ -96,6 +96,26 @@ counters! {
     BaseWrites = "base_writes", "writes";
     /// Initialisations of SNP that ended with RMPOPT usable.
     SnpInits = "snp_inits", "initialisations";
+    /// PSMASH instructions that succeeded.
+    GuestsPsmashes = "guests.psmashes", "instructions";
+    /// PVALIDATE instructions by SNP guests, those that failed or faulted too.
+    GuestsPvalidates = "guests.pvalidates", "instructions";
+    /// PVALIDATEs of 2 MiB that met a 4 KiB entry (`FAIL_SIZEMISMATCH`).
+    GuestsSizeMismatches = "guests.size_mismatches", "instructions";
+    /// Nested page faults with SIZEM: 4 KiB asked of a 2 MiB entry.
+    GuestsSizemFaults = "guests.sizem_faults", "faults";
+    /// Firmware commands, those that failed too.
+    GuestsFirmwareCommands = "guests.firmware_commands", "commands";
+    /// Firmware commands that failed.
+    GuestsFirmwareErrors = "guests.firmware_errors", "commands";
+    /// Times that every CPU did WBINVD for a guest's end or an ASID's reuse.
+    GuestsWbinvds = "guests.wbinvds", "rounds";
+    /// `SNP_DF_FLUSH` commands that succeeded.
+    GuestsDfFlushes = "guests.df_flushes", "commands";
+    /// Pages, of either size, that could not be given back.
+    GuestsReclaimFailures = "guests.reclaim_failures", "pages";
+    /// 4 KiB pages that stay assigned because they could not be given back.
+    GuestsLeakedPages = "guests.leaked_pages", "4 KiB pages";
 }
 
 impl Counter {

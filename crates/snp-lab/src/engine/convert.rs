@@ -15,7 +15,7 @@ use crate::report::TimelineKind;
 use crate::rmp::{BlockState, RmpError};
 use crate::runs::{by_block, give, pages_of, skip, take};
 use crate::scenario::{Grain, Nanos, SECOND};
-use crate::words::size as size_of;
+use crate::words::{count, size as size_of};
 
 /// Conversions advance in slices of this much simulated time, or of one block if that takes longer:
 /// marks, bits and checks are this fine.
@@ -46,11 +46,13 @@ pub(super) struct Job {
     pub(super) runs: VecDeque<Extent>,
     /// The slice under way.
     pub(super) slice: Vec<Piece>,
+    /// 2 MiB entries that were split for it so far.
+    splits: u64,
 }
 
 impl Job {
     pub(super) fn new(way: Way, runs: Vec<Extent>) -> Self {
-        Self { way, runs: runs.into(), slice: Vec::new() }
+        Self { way, runs: runs.into(), slice: Vec::new(), splits: 0 }
     }
 
     /// What is not converted yet, the slice under way included.
@@ -174,12 +176,14 @@ impl Engine<'_> {
         let Some(job) = guest.jobs.front_mut() else { return Ok(()) };
         let pieces = std::mem::take(&mut job.slice);
         let finished = job.runs.is_empty();
+        let splits = self.meter.counts.guests.psmashes;
         for piece in &pieces {
             match manner.way {
                 Way::Private => self.make_private(index, manner, piece)?,
                 Way::Shared => self.make_shared(index, manner, piece)?,
             }
         }
+        let splits = self.meter.counts.guests.psmashes - splits;
         let Some(guest) = self.guests.get_mut(index) else { return Ok(()) };
         // An ending guest's books are closed: what it had private is what its job holds.
         if guest.state == State::Running {
@@ -193,8 +197,20 @@ impl Engine<'_> {
                 give(&mut guest.shared, &moved);
             }
         }
+        if let Some(job) = guest.jobs.front_mut() {
+            job.splits += splits;
+        }
         if finished {
-            guest.jobs.pop_front();
+            let splits = guest.jobs.pop_front().map_or(0, |job| job.splits);
+            let (name, traced) = (guest.spec.name.clone(), guest.traced);
+            if splits > 0 {
+                let were = if splits == 1 { "was" } else { "were" };
+                let splits = count(splits);
+                self.note_split(traced, || {
+                    format!("{name}: {splits} of its 2 MiB RMP entries {were} split")
+                });
+            }
+            let Some(guest) = self.guests.get(index) else { return Ok(()) };
             if guest.state == State::Ending && guest.jobs.is_empty() {
                 self.gone(index);
                 return Ok(());

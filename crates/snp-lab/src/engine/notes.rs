@@ -26,6 +26,13 @@ impl Engine<'_> {
         self.note(TimelineKind::Guest, text());
     }
 
+    /// Entries were split for a conversion; of a trace's guests the counter alone tells.
+    pub(super) fn note_split(&mut self, traced: bool, text: impl FnOnce() -> String) {
+        if !traced {
+            self.note(TimelineKind::Convert, text());
+        }
+    }
+
     pub(super) fn note_first_pass(&mut self) {
         let free = self.ledger.regions.iter().filter(|book| book.optimised_on > 0).count();
         self.passes_noted = self.policy.passes();

@@ -63,6 +63,8 @@ fn case_030_a_4k_pvalidate_makes_the_host_split() {
         assert_eq!((guests.size_mismatches, guests.sizem_faults, guests.psmashes), (0, 509, 509));
         assert_eq!(guests.pvalidates, TOUCHED + 509);
         assert_eq!(guests.leaked_pages, 0);
+        let told = "guest: 509 of its 2 MiB RMP entries were split";
+        assert!(report.timeline.iter().any(|entry| entry.text == told), "{:#?}", report.timeline);
     });
 }
 

@@ -1,6 +1,7 @@
 //! Which case is where: here, with the host kernel's behaviour in snp-lab, or out of scope.
 
-/// Cases about what the host's kernel does: snp-lab's.
+/// Cases about what the host's kernel does: snp-lab's `conformance` (`tests/lab/conformance.rs`), where
+/// the kernel's part of some of the cases here is too.
 const IN_SNP_LAB: [(u32, &str); 2] = [
     (63, "Linux refuses an RMP that the BIOS did not set up"),
     (91, "Linux leaks a page that cannot be reclaimed"),
@@ -29,6 +30,17 @@ const SOURCES: [&str; 7] = [
     include_str!("firmware_platform.rs"),
     include_str!("platform.rs"),
 ];
+
+/// Where snp-lab's cases are.
+const SNP_LAB: &str = include_str!("../../../snp-lab/tests/lab/conformance.rs");
+
+#[test]
+fn every_case_of_snp_lab_is_there() {
+    for (number, what) in IN_SNP_LAB {
+        let name = format!("fn case_{number:03}_");
+        assert_eq!(SNP_LAB.matches(&name).count(), 1, "case {number}: {what}");
+    }
+}
 
 #[test]
 fn every_case_has_its_place() {
