@@ -79,6 +79,22 @@ fn the_fidelities_agree() {
 }
 
 #[test]
+fn small_shows_splits_and_a_leak() {
+    let report = json(&["small"]);
+    let guests = &report["guests"];
+    // 3 MiB at any page: its ends lie inside 2 MiB entries.
+    assert!((1..=2).contains(&guests["psmashes"].as_u64().unwrap()), "{guests}");
+    assert_eq!(guests["psmashes"], guests["sizem_faults"]);
+    assert_eq!((&guests["reclaim_failures"], &guests["leaked_pages"]), (&1.into(), &512.into()));
+    let told = |what: &str| {
+        let timeline = report["timeline"].as_array().unwrap();
+        timeline.iter().any(|entry| entry["text"].as_str().unwrap().contains(what))
+    };
+    assert!(told("of its 2 MiB RMP entries w") && told("512 pages could not be given back"));
+    assert!(report["map"]["states"].as_str().unwrap().contains('S'));
+}
+
+#[test]
 fn a_pipe_gets_no_colour_and_the_locale_decides_the_characters() {
     let text = |locale: &str| {
         let output = rmpopt(&["small"]).env("LC_ALL", locale).output().unwrap();
