@@ -1,5 +1,6 @@
 //! The model against the oracle, and against laws 1 and 2, in random operations.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use snp_model::trial::{
@@ -19,12 +20,13 @@ fn wild(seed: u64, unit: UnitConfig) -> Random {
         operations: 20_000,
         plan: Plan { unit, laws: false, ..Plan::default() },
         base_writes: BaseWrites::Wild,
+        firmware: seed % 2 == 1,
         only_laws: false,
     }
 }
 
 /// What was done, to see that nothing was left out.
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Default, Debug)]
 struct Tally {
     optimised: u64,
     cached: u64,
@@ -38,6 +40,9 @@ struct Tally {
     guest_faults: u64,
     aborted: u64,
     inits: u64,
+    entered: u64,
+    /// Commands of the firmware: done and refused.
+    commands: BTreeMap<&'static str, (u64, u64)>,
 }
 
 impl Tally {
@@ -58,8 +63,14 @@ impl Tally {
                 self.carries += u64::from(result.carry);
             }
             Effect::Query(Ok(query)) => self.guest_codes[query.status.0 as usize] += 1,
-            Effect::GuestAccess(Ok(())) => self.guest_allowed += 1,
-            Effect::GuestAccess(Err(_)) => self.guest_faults += 1,
+            Effect::GuestAccess(access) if access.verdict.is_ok() => self.guest_allowed += 1,
+            Effect::GuestAccess(_) => self.guest_faults += 1,
+            Effect::Vmrun(result) => self.entered += u64::from(result.is_ok()),
+            Effect::Answer(answer) => {
+                let commands = self.commands.entry(operation.keyword()).or_default();
+                commands.0 += u64::from(answer.is_ok());
+                commands.1 += u64::from(answer.is_err());
+            }
             Effect::Device(verdict) => {
                 self.aborted += u64::from(verdict != snp_model::DeviceVerdict::Allowed);
             }
@@ -100,6 +111,12 @@ fn a_million_operations_agree() {
     assert!(tally.guest_faults >= least(1000) && tally.aborted >= least(50));
     assert!(tally.optimised >= least(10_000) && tally.cached >= least(2_000));
     assert!(tally.raced >= least(200) && tally.inits >= least(100));
+    assert!(tally.entered >= least(500));
+    assert_eq!(tally.commands.len(), 12, "{:?}", tally.commands);
+    for (command, (done, refused)) in &tally.commands {
+        let enough = *done >= least(15) && *refused >= least(15);
+        assert!(enough, "{command}: done {done} times, refused {refused} times");
+    }
     assert!(tally.skipped >= least(2_000) && tally.refused >= least(2_000));
 }
 

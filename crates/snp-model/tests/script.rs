@@ -76,7 +76,7 @@ fn errors_name_line_word_and_what_was_expected() {
         assert_eq!(text.parse::<Script>().unwrap_err().to_string(), shown);
     }
     let error = format!("rmpopt-trial 1\n{long} a=1").parse::<Script>().unwrap_err();
-    assert!(error.expected.starts_with("one of rmpupdate, psmash,"), "{error}");
+    assert!(error.expected.starts_with("one of rmpupdate, rmpupdate-range, psmash,"), "{error}");
     let error = "rmpopt-trial 1\nset speed=1".parse::<Script>().unwrap_err();
     assert!(error.expected.starts_with("one of rmp, base-write,"), "{error}");
 }

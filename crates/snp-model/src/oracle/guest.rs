@@ -1,44 +1,39 @@
-//! What SNP guests do: PVALIDATE, RMPADJUST, RMPQUERY, and their accesses.
+//! What an SNP guest does: PVALIDATE, RMPADJUST, RMPQUERY, its accesses.
 
 use ::snp_defs::{NestedFaultCode, PageSize, RmpStatus};
 
 use super::{Oracle, Page, BLOCK};
 use crate::snp_model::{
-    CoreId, Exception, GuestCpu, GuestResult, GuestStop, PvalidateVmpl, Query, QueryOwn,
-    SharedMapping, Walk,
+    CoreId, Exception, GuestAccess, GuestAccessResult, GuestCheck, GuestCpu, GuestOrder,
+    GuestResult, GuestStop, PvalidateVmpl, Query, QueryOwn, SharedMapping, Walk,
 };
 
+/// A guest's instruction with its registers.
+#[derive(Clone, Copy)]
+enum Asked {
+    Pvalidate { size: u64, validate: u64 },
+    Rmpadjust { size: u64, rdx: u64 },
+    Rmpquery { rdx: u64 },
+}
+
+enum Refused {
+    Code(RmpStatus),
+    Stop(GuestStop),
+}
+
+/// Bits 0 (present), 2 (user), 31 (RMP), 34 (C = 1), and more.
+fn nested_fault(private: bool, bits: u64) -> GuestStop {
+    let private = u64::from(private) << 34;
+    GuestStop::NestedFault(NestedFaultCode(1 | 1 << 2 | 1 << 31 | private | bits))
+}
+
+const FINAL: u64 = 1 << 32;
+
 impl Oracle {
-    fn change_governing(&mut self, pfn: u64, page: Page) {
+    pub(super) fn change_governing(&mut self, pfn: u64, page: Page) {
         let head = pfn - pfn % BLOCK;
         let large = self.page(head).is_some_and(|page| page.large);
         self.set(if large { head } else { pfn }, page);
-    }
-
-    /// Bits 0 (present), 2 (user), 31 (RMP), 32 (final address), 34 (C = 1), and more.
-    fn fault(walk: &Walk, bits: u64) -> GuestStop {
-        let private = u64::from(walk.private) << 34;
-        GuestStop::NestedFault(NestedFaultCode(1 | 1 << 2 | 1 << 31 | 1 << 32 | private | bits))
-    }
-
-    /// The checks that PVALIDATE and RMPADJUST share once the operand is good.
-    fn guest_page(
-        &self,
-        cpu: GuestCpu,
-        walk: &Walk,
-        large: bool,
-    ) -> Result<Result<Page, RmpStatus>, GuestStop> {
-        let refused = Err(Self::fault(walk, 0));
-        let Some((page, gpa)) = self.governing(walk.spa.get() / 4096) else { return refused };
-        if !page.assigned || page.asid != cpu.asid || gpa != walk.gpa.get() || page.immutable {
-            return refused;
-        }
-        Ok(match (large, page.large) {
-            (true, false) => Err(RmpStatus::FAIL_SIZEMISMATCH),
-            (false, true) => return Err(Self::fault(walk, 1 << 35)),
-            _ if page.lock => Err(RmpStatus::FAIL_INUSE),
-            _ => Ok(page),
-        })
     }
 
     fn guest_lines(&self, walk: &Walk) -> u32 {
@@ -50,20 +45,107 @@ impl Oracle {
         }
     }
 
-    /// A page mapped with C = 0 may be refused for that alone.
-    fn refuses_shared(&self, walk: &Walk) -> bool {
-        !walk.private && self.choices.shared_mapping == SharedMapping::FailInput
-    }
-
     fn is_guest(&self, core: CoreId, cpu: GuestCpu) -> Result<(), GuestStop> {
-        if self.cores[core.0 as usize].snp_en && cpu.asid != 0 {
+        if self.snp_en(core) && cpu.asid != 0 {
             Ok(())
         } else {
             Err(GuestStop::Exception(Exception::UndefinedOpcode))
         }
     }
 
-    /// PVALIDATE with its checks in the default order.
+    fn refuse(
+        &self,
+        check: GuestCheck,
+        asked: Asked,
+        cpu: GuestCpu,
+        walk: &Walk,
+    ) -> Option<Refused> {
+        let found = self.governing(walk.spa.get() / 4096);
+        let (page, gpa) = found.unwrap_or_default();
+        let fault = |bits| Refused::Stop(nested_fault(walk.private, FINAL | bits));
+        let code = Refused::Code;
+        let (size, target) = match asked {
+            Asked::Pvalidate { size, .. } => (Some(size), None),
+            Asked::Rmpadjust { size, rdx } => (Some(size), Some(rdx & 0xFF)),
+            Asked::Rmpquery { rdx } => (None, Some(rdx)),
+        };
+        match check {
+            GuestCheck::Input => {
+                let aligned = walk.gva % if size == Some(1) { 2 << 20 } else { 4096 } == 0;
+                let registers = match asked {
+                    Asked::Pvalidate { validate, .. } => validate <= 1,
+                    Asked::Rmpadjust { rdx, .. } => {
+                        rdx >> 17 == 0 && rdx & 0xFF <= 3 && rdx >> 8 & 0xFF <= 0x1F
+                    }
+                    Asked::Rmpquery { rdx } => rdx <= 3,
+                };
+                let good = aligned && registers && size.is_none_or(|size| size <= 1);
+                (!good).then_some(code(RmpStatus::FAIL_INPUT))
+            }
+            GuestCheck::Vmpl => {
+                let refused = matches!(asked, Asked::Pvalidate { .. }) && cpu.vmpl != 0;
+                refused.then_some(match self.choices.pvalidate_vmpl {
+                    PvalidateVmpl::FailPermission => code(RmpStatus::FAIL_PERMISSION),
+                    PvalidateVmpl::Gp => {
+                        Refused::Stop(GuestStop::Exception(Exception::GeneralProtection))
+                    }
+                })
+            }
+            GuestCheck::Target => {
+                let own_is_fine = matches!(asked, Asked::Rmpquery { .. })
+                    && self.choices.query_own == QueryOwn::Answered;
+                let lowest = u64::from(cpu.vmpl) + u64::from(!own_is_fine);
+                target
+                    .is_some_and(|target| target < lowest)
+                    .then_some(code(RmpStatus::FAIL_PERMISSION))
+            }
+            GuestCheck::PrivateMapping => (!walk.private
+                && self.choices.shared_mapping == SharedMapping::FailInput)
+                .then_some(code(RmpStatus::FAIL_INPUT)),
+            GuestCheck::Owner => (!page.assigned || page.asid != cpu.asid).then_some(fault(0)),
+            GuestCheck::ReverseMap => {
+                (found.is_none() || gpa / 4096 != walk.gpa.get() / 4096).then_some(fault(0))
+            }
+            GuestCheck::Mutable => page.immutable.then_some(fault(0)),
+            GuestCheck::PageSize => match (size, page.large) {
+                (Some(1), false) => Some(code(RmpStatus::FAIL_SIZEMISMATCH)),
+                (Some(0), true) => Some(fault(1 << 35)),
+                _ => None,
+            },
+            GuestCheck::NestedSize => (page.size() != walk.nested).then_some(fault(1 << 35)),
+            GuestCheck::InUse => page.lock.then_some(code(RmpStatus::FAIL_INUSE)),
+            GuestCheck::Validated => (!matches!(asked, Asked::Pvalidate { .. }) && !page.validated)
+                .then_some(Refused::Stop(GuestStop::Vc(0x404))),
+            GuestCheck::Subset => match asked {
+                Asked::Rmpadjust { rdx, .. } => {
+                    let own = page.rights.get(usize::from(cpu.vmpl)).copied().unwrap_or(0);
+                    ((rdx >> 8) as u8 & !own != 0).then_some(code(RmpStatus::FAIL_PERMISSION))
+                }
+                _ => None,
+            },
+        }
+    }
+
+    /// The first check in order that fails, or the page.
+    fn check_guest_page(
+        &self,
+        order: GuestOrder,
+        asked: Asked,
+        cpu: GuestCpu,
+        walk: &Walk,
+    ) -> Result<Page, Refused> {
+        for &check in order.0 {
+            if let Some(refused) = self.refuse(check, asked, cpu, walk) {
+                return Err(refused);
+            }
+        }
+        match self.governing(walk.spa.get() / 4096) {
+            Some((page, _)) => Ok(page),
+            None => Err(Refused::Stop(nested_fault(walk.private, FINAL))),
+        }
+    }
+
+    /// PVALIDATE.
     pub fn pvalidate(
         &mut self,
         core: CoreId,
@@ -75,21 +157,10 @@ impl Oracle {
         self.is_guest(core, cpu)?;
         let lines = self.guest_lines(walk);
         let result = |status, carry| Ok(GuestResult { status, carry, lines });
-        let aligned = walk.gva % if size == 1 { 2 << 20 } else { 4096 } == 0;
-        if size > 1 || validate > 1 || !aligned {
-            return result(RmpStatus::FAIL_INPUT, false);
-        }
-        if cpu.vmpl != 0 {
-            return match self.choices.pvalidate_vmpl {
-                PvalidateVmpl::FailPermission => result(RmpStatus::FAIL_PERMISSION, false),
-                PvalidateVmpl::Gp => Err(GuestStop::Exception(Exception::GeneralProtection)),
-            };
-        }
-        if self.refuses_shared(walk) {
-            return result(RmpStatus::FAIL_INPUT, false);
-        }
-        match self.guest_page(cpu, walk, size == 1)? {
-            Err(status) => result(status, false),
+        let asked = Asked::Pvalidate { size, validate };
+        match self.check_guest_page(self.choices.pvalidate, asked, cpu, walk) {
+            Err(Refused::Stop(stop)) => Err(stop),
+            Err(Refused::Code(status)) => result(status, false),
             Ok(page) if page.validated == (validate == 1) => result(RmpStatus::SUCCESS, true),
             Ok(page) => {
                 let pfn = walk.spa.get() / 4096;
@@ -99,7 +170,7 @@ impl Oracle {
         }
     }
 
-    /// RMPADJUST with its checks in the default order.
+    /// RMPADJUST.
     pub fn rmpadjust(
         &mut self,
         core: CoreId,
@@ -111,109 +182,104 @@ impl Oracle {
         self.is_guest(core, cpu)?;
         let lines = self.guest_lines(walk);
         let result = |status| Ok(GuestResult { status, carry: false, lines });
-        let aligned = walk.gva % if size == 1 { 2 << 20 } else { 4096 } == 0;
-        let (target, rights) = ((rdx & 0xFF) as usize, (rdx >> 8) as u8);
-        if size > 1 || !aligned || rdx >> 17 != 0 || target > 3 || rights > 0x1F {
-            return result(RmpStatus::FAIL_INPUT);
-        }
-        if target <= usize::from(cpu.vmpl) {
-            return result(RmpStatus::FAIL_PERMISSION);
-        }
-        if self.refuses_shared(walk) {
-            return result(RmpStatus::FAIL_INPUT);
-        }
-        let mut page = match self.guest_page(cpu, walk, size == 1)? {
-            Err(status) => return result(status),
+        let asked = Asked::Rmpadjust { size, rdx };
+        let mut page = match self.check_guest_page(self.choices.rmpadjust, asked, cpu, walk) {
+            Err(Refused::Stop(stop)) => return Err(stop),
+            Err(Refused::Code(status)) => return result(status),
             Ok(page) => page,
         };
-        if !page.validated {
-            return Err(GuestStop::Vc(0x404));
-        }
-        if rights & !page.rights[usize::from(cpu.vmpl)] != 0 {
-            return result(RmpStatus::FAIL_PERMISSION);
-        }
-        page.rights[target] = rights;
+        page.rights[(rdx & 3) as usize] = (rdx >> 8) as u8;
         if cpu.vmpl == 0 {
-            page.vmsa = rdx >> 16 == 1;
+            page.vmsa = rdx >> 16 & 1 == 1;
         }
         self.change_governing(walk.spa.get() / 4096, page);
         result(RmpStatus::SUCCESS)
     }
 
-    /// RMPQUERY with its checks in the default order.
+    /// RMPQUERY.
     pub fn rmpquery(
-        &mut self,
-        core: CoreId,
-        cpu: GuestCpu,
-        walk: &Walk,
-        target: u64,
-    ) -> Result<Query, GuestStop> {
-        self.is_guest(core, cpu)?;
-        let lines = self.guest_lines(walk);
-        let none = PageSize::Size4K;
-        let failed = |status| Query { status, permissions: 0, vmsa: false, size: none, lines };
-        if walk.gva % 4096 != 0 || target > 3 {
-            return Ok(failed(RmpStatus::FAIL_INPUT));
-        }
-        let own = u64::from(cpu.vmpl);
-        if target < own || (target == own && self.choices.query_own == QueryOwn::Refused) {
-            return Ok(failed(RmpStatus::FAIL_PERMISSION));
-        }
-        if self.refuses_shared(walk) {
-            return Ok(failed(RmpStatus::FAIL_INPUT));
-        }
-        let refused = Err(Self::fault(walk, 0));
-        let Some((page, gpa)) = self.governing(walk.spa.get() / 4096) else { return refused };
-        if !page.assigned || page.asid != cpu.asid || gpa != walk.gpa.get() || page.immutable {
-            return refused;
-        }
-        if !page.validated {
-            return Err(GuestStop::Vc(0x404));
-        }
-        Ok(Query {
-            status: RmpStatus::SUCCESS,
-            permissions: page.rights[target as usize],
-            vmsa: page.vmsa,
-            size: if page.large { PageSize::Size2M } else { PageSize::Size4K },
-            lines,
-        })
-    }
-
-    /// An SNP guest's data access.
-    pub fn guest_data(
         &self,
         core: CoreId,
         cpu: GuestCpu,
-        write: bool,
         walk: &Walk,
-    ) -> Result<(), GuestStop> {
-        let write_bit = u64::from(write) << 1;
-        if !self.cores[core.0 as usize].snp_en || !(write || walk.private) {
-            return Ok(());
+        rdx: u64,
+    ) -> Result<Query, GuestStop> {
+        self.is_guest(core, cpu)?;
+        let lines = self.guest_lines(walk);
+        match self.check_guest_page(self.choices.rmpquery, Asked::Rmpquery { rdx }, cpu, walk) {
+            Err(Refused::Stop(stop)) => Err(stop),
+            Err(Refused::Code(status)) => {
+                Ok(Query { status, permissions: 0, vmsa: false, size: PageSize::Size4K, lines })
+            }
+            Ok(page) => Ok(Query {
+                status: RmpStatus::SUCCESS,
+                permissions: page.rights.get(rdx as usize).copied().unwrap_or(0),
+                vmsa: page.vmsa,
+                size: page.size(),
+                lines,
+            }),
         }
+    }
+
+    /// An SNP guest's access.
+    #[must_use]
+    pub fn check_guest(
+        &self,
+        core: CoreId,
+        cpu: GuestCpu,
+        access: GuestAccess,
+        walk: &Walk,
+    ) -> GuestAccessResult {
+        let result = |verdict, lines| GuestAccessResult { verdict, lines };
+        if !self.snp_en(core) {
+            return result(Ok(()), 0);
+        }
+        // Rights needed, the fault's bits, whether memory is changed.
+        let (needed, bits, writes) = match access {
+            GuestAccess::Read => (0b00001, FINAL, false),
+            GuestAccess::Write => (0b00011, FINAL | 1 << 1, true),
+            GuestAccess::ShadowStack => (0b10011, FINAL | 1 << 1 | 1 << 6, true),
+            GuestAccess::Fetch { user: true } => (0b00100, FINAL | 1 << 4, false),
+            GuestAccess::Fetch { user: false } => (0b01000, FINAL | 1 << 4, false),
+            GuestAccess::TableWalk { update: false } => (0b00001, 1 << 33, false),
+            GuestAccess::TableWalk { update: true } => (0b00011, 1 << 33 | 1 << 1, true),
+        };
+        let private = matches!(access, GuestAccess::Fetch { .. } | GuestAccess::TableWalk { .. })
+            || walk.private;
         let pfn = walk.spa.get() / 4096;
-        if !walk.private {
+        if !private {
+            if !writes {
+                return result(Ok(()), 0);
+            }
             let first = pfn - pfn % walk.nested.pages();
+            if !self.is_covered(first) {
+                return result(Ok(()), 0);
+            }
             let taken = self.first_assigned(first, first + walk.nested.pages()).is_some();
-            let stop = Self::fault(walk, write_bit);
-            return if taken && self.is_covered(first) { Err(stop) } else { Ok(()) };
+            return result(if taken { Err(nested_fault(false, bits)) } else { Ok(()) }, 1);
         }
-        let large = walk.nested == PageSize::Size2M;
-        let refused = |bits| Err(Self::fault(walk, write_bit | bits));
+        let lines = self.guest_lines(walk);
+        let refused = |more| result(Err(nested_fault(true, bits | more)), lines);
         let Some((page, gpa)) = self.governing(pfn) else { return refused(0) };
-        if !page.assigned || page.asid != cpu.asid || gpa != walk.gpa.get() || page.immutable {
+        if !page.assigned
+            || page.asid != cpu.asid
+            || gpa / 4096 != walk.gpa.get() / 4096
+            || page.immutable
+        {
             return refused(0);
         }
-        if page.large != large {
+        if page.size() != walk.nested {
             return refused(1 << 35);
         }
         if !page.validated {
-            return Err(GuestStop::Vc(0x404));
+            return result(Err(GuestStop::Vc(0x404)), lines);
         }
-        let rights = page.rights[usize::from(cpu.vmpl)];
-        let needed = if write { 0b11 } else { 0b01 };
-        if rights & needed == needed {
-            Ok(())
+        let rights = page.rights.get(usize::from(cpu.vmpl)).copied().unwrap_or(0);
+        // Write without read is no combination: it allows nothing.
+        if rights & 0b11 != 0b10 && rights & needed == needed {
+            result(Ok(()), lines)
+        } else if access == GuestAccess::ShadowStack {
+            refused(1 << 36 | 1 << 37)
         } else {
             refused(1 << 36)
         }

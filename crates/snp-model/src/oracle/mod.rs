@@ -5,10 +5,12 @@
 //! operand looks like, how a result is written), and no rule.
 
 mod access;
+mod firmware;
 mod guest;
 mod page;
 mod rmpopt;
 mod update;
+mod vmrun;
 
 use std::collections::BTreeMap;
 
@@ -16,7 +18,9 @@ use ::snp_defs::{PageState, Pfn, Region, RmpoptBase, Window, PAGES_PER_REGION};
 
 pub use self::page::Page;
 pub use self::rmpopt::Pending;
-use crate::snp_model::{Choices, CoreId, InitLayout, PfnRange, UnitConfig, UpdateOrder};
+use crate::snp_model::{
+    Choices, CoreId, FirmwareChoices, InitLayout, PfnRange, UnitConfig, UpdateOrder,
+};
 
 /// Pages of a 2M block.
 const BLOCK: u64 = 512;
@@ -28,6 +32,8 @@ struct Core {
     bits: Vec<bool>,
     /// How often the table was cleared or rewritten.
     changes: u64,
+    /// WBINVD is due since the last DECOMMISSION.
+    wbinvd_due: bool,
 }
 
 impl Core {
@@ -43,6 +49,7 @@ pub struct Oracle {
     config: UnitConfig,
     choices: Choices,
     order: UpdateOrder,
+    firmware: firmware::Firmware,
     regions: u32,
     covered: Vec<PfnRange>,
     cores: Vec<Core>,
@@ -75,12 +82,14 @@ impl Oracle {
             base: RmpoptBase::OFF,
             bits: vec![false; Window::REGIONS as usize],
             changes: 0,
+            wbinvd_due: false,
         };
         let pages = regions as usize * PAGES_PER_REGION as usize;
         Self {
             config,
             choices,
             order,
+            firmware: firmware::Firmware::new(0, FirmwareChoices::DEFAULT),
             regions,
             covered,
             cores: vec![core; cores as usize],
@@ -92,6 +101,17 @@ impl Oracle {
             cache: BTreeMap::new(),
             clears: vec![0; regions as usize],
         }
+    }
+
+    /// With a firmware that knows ASIDs below `asids`, and as many guests.
+    #[must_use]
+    pub fn with_firmware(mut self, asids: u32, choices: FirmwareChoices) -> Self {
+        self.firmware = firmware::Firmware::new(asids, choices);
+        self
+    }
+
+    fn snp_en(&self, core: CoreId) -> bool {
+        self.cores[core.0 as usize].snp_en
     }
 
     fn core(&mut self, core: CoreId) -> &mut Core {
@@ -228,11 +248,17 @@ impl Oracle {
         self.core(core).base = RmpoptBase::OFF;
     }
 
-    /// `SNP_INIT`; whether it succeeded.
+    /// `SNP_INIT` of the bare machine; whether it succeeded.
     pub fn snp_init(&mut self, layout: &InitLayout<'_>) -> bool {
         if self.initialised || self.cores.iter().any(|core| !core.snp_en) {
             return false;
         }
+        self.build_rmp(layout);
+        self.rmp_is_ready();
+        true
+    }
+
+    fn build_rmp(&mut self, layout: &InitLayout<'_>) {
         let all = PfnRange::new(Region::ZERO.first_pfn(), 1 << 40);
         self.layout = vec![(all, Page::HV_FIXED)];
         for (list, page) in [
@@ -252,6 +278,9 @@ impl Oracle {
                 }
             }
         }
+    }
+
+    fn rmp_is_ready(&mut self) {
         self.cache.clear();
         for core in &mut self.cores {
             core.clear();
@@ -261,16 +290,17 @@ impl Oracle {
         }
         self.initialised = true;
         self.iommu = true;
-        true
     }
 
-    /// `SHUTDOWN_EX`.
+    /// The end of SNP on the bare machine, IOMMUs and, with `x86`, CPUs.
     pub fn snp_shutdown(&mut self, x86: bool, iommu: &[PfnRange]) {
-        if !self.initialised {
-            return;
+        if self.initialised {
+            self.release_iommu_pages(iommu);
+            self.leave_snp(true, x86);
         }
-        self.initialised = false;
-        self.iommu = false;
+    }
+
+    fn release_iommu_pages(&mut self, iommu: &[PfnRange]) {
         for range in iommu {
             for pfn in range.first.get()..range.end() {
                 let state = Pfn::new(pfn).map(|pfn| self.page_state(pfn));
@@ -280,6 +310,13 @@ impl Oracle {
                     });
                 }
             }
+        }
+    }
+
+    fn leave_snp(&mut self, iommu: bool, x86: bool) {
+        self.initialised = false;
+        if iommu {
+            self.iommu = false;
         }
         if x86 {
             for core in 0..self.cores.len() {

@@ -59,6 +59,14 @@ impl Page {
         }
     }
 
+    pub(super) const fn size(&self) -> PageSize {
+        if self.large {
+            PageSize::Size2M
+        } else {
+            PageSize::Size4K
+        }
+    }
+
     /// What the fields mean together (spec/snp-arch.md 4.1).
     pub(super) fn state(self) -> PageState {
         let Self { assigned, validated, asid, immutable, vmsa, gpa, lock, .. } = self;

@@ -4,13 +4,13 @@ use ::snp_defs::{Region, RmpOperand, RmpStatus, Spa};
 
 use super::{Oracle, Page, BLOCK};
 use crate::snp_model::{
-    Check, CoreId, EnableToggle, Exception, FreeWithOwner, Issuer, NotLarge, RmpRead, SmashCheck,
-    Update,
+    Check, CoreId, EnableToggle, Exception, FreeWithOwner, Issuer, NotLarge, RangeUpdate, RmpRead,
+    SmashCheck, Update,
 };
 
 impl Oracle {
     /// An update that concerned an assigned page: no core's bit stays.
-    fn clear_region(&mut self, region: Region) {
+    pub(super) fn clear_region(&mut self, region: Region) {
         self.cache.remove(&region.get());
         self.clears[region.index()] += 1;
         let misses = self.config.en_toggle == EnableToggle::KeepsAndMissesRmpupdate;
@@ -110,7 +110,8 @@ impl Oracle {
                 new.rights = old.rights;
             }
         }
-        if large {
+        // Inside a 2M page only "assigned" counts; what else is there stays until that changes.
+        if large && block.assigned != assigned {
             for pfn in head + 1..head + BLOCK {
                 self.set(pfn, Page { assigned, ..Page::HYPERVISOR });
             }
@@ -126,6 +127,36 @@ impl Oracle {
             is_assigned: new.assigned,
             resized: old.assigned && new.assigned && old.large != new.large,
         })
+    }
+
+    /// RMPUPDATEs of consecutive pages, one after the other, up to the first that fails.
+    pub fn rmpupdate_range(
+        &mut self,
+        core: CoreId,
+        first: Spa,
+        count: u64,
+        operand: &RmpOperand,
+    ) -> Result<RangeUpdate, Exception> {
+        let bytes = if operand.page_size & 1 == 1 { 2 << 20 } else { 4096 };
+        let owned = operand.assigned & 1 == 1 && operand.asid != 0;
+        let mut sum = RangeUpdate { done: 0, status: RmpStatus::SUCCESS, lines: 0, clearing: 0 };
+        for index in 0..count {
+            let Some(spa) = Spa::new(first.get() + index * bytes) else {
+                sum.status = RmpStatus::FAIL_INPUT;
+                break;
+            };
+            let gpa = if owned { operand.gpa.saturating_add(index * bytes) } else { operand.gpa };
+            let update =
+                self.rmpupdate(Issuer::HOST, core, spa, &RmpOperand { gpa, ..*operand })?;
+            sum.status = update.status;
+            sum.lines += u64::from(update.lines);
+            if update.status != RmpStatus::SUCCESS {
+                break;
+            }
+            sum.done += 1;
+            sum.clearing += u64::from(update.was_assigned || update.is_assigned);
+        }
+        Ok(sum)
     }
 
     /// PSMASH.

@@ -3,8 +3,8 @@
 use core::fmt;
 
 use crate::snp_model::{
-    Access, DeviceVerdict, Exception, GuestResult, GuestStop, Outcome, Query, RmpRead, Stop,
-    Update, Verdict,
+    Access, Answer, DeviceVerdict, Exception, GuestAccessResult, GuestResult, GuestStop, Outcome,
+    Query, RangeUpdate, RmpRead, Stop, Update, Verdict, VmrunStop,
 };
 
 /// What an operation did, the same in model and oracle.
@@ -12,6 +12,8 @@ use crate::snp_model::{
 pub enum Effect {
     /// RMPUPDATE, PSMASH.
     Update(Result<Update, Stop>),
+    /// RMPUPDATE of several pages.
+    Range(Result<RangeUpdate, Stop>),
     /// RMPREAD.
     Read(Result<RmpRead, Exception>),
     /// RMPOPT, whole.
@@ -31,7 +33,11 @@ pub enum Effect {
     /// RMPQUERY.
     Query(Result<Query, GuestStop>),
     /// A guest's access.
-    GuestAccess(Result<(), GuestStop>),
+    GuestAccess(GuestAccessResult),
+    /// VMRUN.
+    Vmrun(Result<(), VmrunStop>),
+    /// A command of the firmware.
+    Answer(Answer),
     /// What can be refused: SNP_INIT, clearing the RMP, a change of an entry.
     Done(bool),
     /// Nothing to tell.
@@ -66,7 +72,8 @@ impl fmt::Display for Effect {
                 }
                 lines(f, update.lines)
             }
-            Self::Update(Err(stop)) => stop.fmt(f),
+            Self::Range(Ok(sum)) => write!(f, "{} done, then {}", sum.done, sum.status),
+            Self::Update(Err(stop)) | Self::Range(Err(stop)) => stop.fmt(f),
             Self::Read(Ok(read)) => {
                 let operand = read.operand;
                 write!(f, "{}, gpa={:#x} assigned={}", read.status, operand.gpa, operand.assigned)?;
@@ -89,9 +96,18 @@ impl fmt::Display for Effect {
                 }
                 lines(f, access.lines)
             }
-            Self::Device(DeviceVerdict::Allowed) | Self::GuestAccess(Ok(())) => {
-                f.write_str("allowed")
+            Self::GuestAccess(GuestAccessResult { verdict, lines: read }) => {
+                match verdict {
+                    Ok(()) => f.write_str("allowed")?,
+                    Err(stop) => stop.fmt(f)?,
+                }
+                lines(f, read)
             }
+            Self::Device(DeviceVerdict::Allowed) => f.write_str("allowed"),
+            Self::Vmrun(Err(VmrunStop::Exception(exception))) => exception.fmt(f),
+            Self::Vmrun(Err(VmrunStop::ExitInvalid)) => f.write_str("#VMEXIT(INVALID)"),
+            Self::Vmrun(Err(VmrunStop::NotReserved(region))) => Stop::NotReserved(region).fmt(f),
+            Self::Answer(Err(status)) => status.fmt(f),
             Self::Device(DeviceVerdict::Aborted { event }) => {
                 write!(f, "aborted, IOMMU event {event:#x}")
             }
@@ -104,12 +120,13 @@ impl fmt::Display for Effect {
                 write!(f, ", vmsa={} size={}", u8::from(query.vmsa), query.size)?;
                 lines(f, query.lines)
             }
-            Self::Guest(Err(stop)) | Self::Query(Err(stop)) | Self::GuestAccess(Err(stop)) => {
-                stop.fmt(f)
-            }
-            Self::Done(true) | Self::Begun(Ok(())) | Self::Written(Ok(())) | Self::Nothing => {
-                f.write_str("done")
-            }
+            Self::Guest(Err(stop)) | Self::Query(Err(stop)) => stop.fmt(f),
+            Self::Answer(Ok(()))
+            | Self::Vmrun(Ok(()))
+            | Self::Done(true)
+            | Self::Begun(Ok(()))
+            | Self::Written(Ok(()))
+            | Self::Nothing => f.write_str("done"),
             Self::Done(false) => f.write_str("refused"),
         }
     }

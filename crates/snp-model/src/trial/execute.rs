@@ -2,12 +2,15 @@
 
 use core::fmt::Debug;
 
-use ::snp_defs::{PageState, Pfn, Region, Spa};
+use ::snp_defs::{PageState, Pfn, Region, Spa, Syscfg, VmHsavePa};
 
+use super::command::{last_of_block, small_firmware, SmallFirmware, FIRMWARE_ASIDS};
 use super::plan::{pfn, Memory, CORES, REGIONS};
-use super::{Edit, Effect, Guest, Operation, Plan, Script};
+use super::{Command, Edit, Effect, Guest, Operation, Plan, Script};
 use crate::oracle::{Oracle, Page, Pending};
-use crate::snp_model::{Begun, CoreId, Errata, GuestAccess, PfnRange, Stop, Verdict};
+use crate::snp_model::{
+    Begun, CoreId, Errata, FirmwareStorage, PfnRange, Running, SaveArea, Stop, Verdict, VmrunPages,
+};
 use crate::{HeapStorage, HeapUnitStorage, StdMachine};
 
 /// Where model and oracle part.
@@ -34,11 +37,22 @@ impl Difference {
 pub struct Trial {
     plan: Plan,
     machine: StdMachine,
+    firmware: SmallFirmware,
     oracle: Oracle,
     memory: Memory,
     pending: Vec<(u64, Begun, Pending)>,
+    /// Guests that run, and the pages that the oracle has in use for them.
+    running: Vec<(u64, Running, Vec<u64>)>,
     /// Blocks in which the model has memory for entries.
     reserved: Vec<bool>,
+}
+
+/// What a command of the firmware works on.
+pub(super) struct Hosts<'a> {
+    pub(super) machine: &'a StdMachine,
+    pub(super) firmware: &'a SmallFirmware,
+    pub(super) oracle: &'a mut Oracle,
+    pub(super) memory: &'a Memory,
 }
 
 /// Both values if they differ, named by the operation's keyword and what of it was compared.
@@ -72,9 +86,12 @@ impl Trial {
         Self {
             plan: *plan,
             machine,
-            oracle: Oracle::new(CORES, REGIONS, covered, plan.unit, plan.choices, plan.order),
+            firmware: small_firmware(plan.firmware),
+            oracle: Oracle::new(CORES, REGIONS, covered, plan.unit, plan.choices, plan.order)
+                .with_firmware(FIRMWARE_ASIDS, plan.firmware),
             memory: Memory::new(),
             pending: Vec::new(),
+            running: Vec::new(),
             reserved: vec![false; REGIONS as usize * 512],
         }
     }
@@ -131,6 +148,20 @@ impl Trial {
                 self.compare_bits("rmpupdate", spa.region())?;
                 self.law_1(spa.region())?;
                 Ok(Effect::Update(update))
+            }
+            Operation::RmpupdateRange { core, spa, count, operand } => {
+                let bytes = operand.size().bytes();
+                let pages = (0..count).filter_map(|index| spa.checked_add(index * bytes));
+                pages.clone().for_each(|page| self.reserve(page));
+                let model = self.machine.rmpupdate_range(core, spa, count, &operand);
+                let oracle = self.oracle.rmpupdate_range(core, spa, count, &operand);
+                let sum = same("rmpupdate-range", "result", model, &oracle.map_err(Stop::from))?;
+                for page in [Some(spa), pages.into_iter().next_back()].into_iter().flatten() {
+                    self.compare_page("rmpupdate-range", page)?;
+                    self.compare_bits("rmpupdate-range", page.region())?;
+                    self.law_1(page.region())?;
+                }
+                Ok(Effect::Range(sum))
             }
             Operation::Psmash { core, by, spa } => {
                 self.reserve(spa);
@@ -198,6 +229,8 @@ impl Trial {
             | Operation::Rmpadjust { .. }
             | Operation::Rmpquery { .. }
             | Operation::GuestAccess { .. } => self.guest(operation),
+            Operation::Vmrun { .. } | Operation::Vmexit { .. } => self.vmrun(operation),
+            Operation::Firmware(command) => self.command(command),
             Operation::Edit { spa, edit } => self.edit(spa, edit),
             _ => self.platform(operation),
         }
@@ -236,16 +269,81 @@ impl Trial {
                 let oracle = self.oracle.rmpquery(core, cpu, &walk, target);
                 (Effect::Query(same("rmpquery", "result", model, &oracle)?), walk.spa)
             }
-            Operation::GuestAccess { core, guest: Guest { cpu, walk }, write } => {
-                let access = if write { GuestAccess::Write } else { GuestAccess::Read };
-                let model = self.machine.check_guest(core, cpu, access, &walk).verdict;
-                let oracle = self.oracle.guest_data(core, cpu, write, &walk);
+            Operation::GuestAccess { core, guest: Guest { cpu, walk }, access } => {
+                let model = self.machine.check_guest(core, cpu, access, &walk);
+                let oracle = self.oracle.check_guest(core, cpu, access, &walk);
                 return same("guest", "result", model, &oracle).map(Effect::GuestAccess);
             }
             _ => return Ok(Effect::Nothing),
         };
         self.compare_page(operation.keyword(), spa)?;
         Ok(effect)
+    }
+
+    fn vmrun(&mut self, operation: &Operation) -> Result<Effect, Difference> {
+        match *operation {
+            Operation::Vmrun { id, core, hsave, vmcb, avic, save } => {
+                self.vmexit(id);
+                let own = match save {
+                    SaveArea::InVmcb => None,
+                    SaveArea::Encrypted(page) | SaveArea::Snp { vmsa: page, .. } => Some(page),
+                };
+                let used = [Some(vmcb), avic, own];
+                used.iter().flatten().for_each(|page| self.reserve(*page));
+                let pages = VmrunPages { hsave: VmHsavePa(hsave), vmcb, avic, save_area: save };
+                let model = self.machine.vmrun(core, &pages);
+                let oracle = self.oracle.vmrun(core, &pages);
+                let (running, model) = match model {
+                    Ok(running) => (Some(running), Ok(())),
+                    Err(stop) => (None, Err(stop)),
+                };
+                let (in_use, oracle) = match oracle {
+                    Ok(in_use) => (Some(in_use), Ok(())),
+                    Err(stop) => (None, Err(stop)),
+                };
+                let result = same("vmrun", "result", model, &oracle)?;
+                let both = running.zip(in_use);
+                self.running.extend(both.map(|(running, in_use)| (id, running, in_use)));
+                for page in used.into_iter().flatten() {
+                    self.compare_page("vmrun", page)?;
+                }
+                Ok(Effect::Vmrun(result))
+            }
+            Operation::Vmexit { id } => {
+                self.vmexit(id);
+                Ok(Effect::Nothing)
+            }
+            _ => Ok(Effect::Nothing),
+        }
+    }
+
+    fn vmexit(&mut self, id: u64) {
+        if let Some(at) = self.running.iter().position(|(known, ..)| *known == id) {
+            let (_, model, oracle) = self.running.swap_remove(at);
+            self.machine.vmexit(model);
+            self.oracle.vmexit(&oracle);
+        }
+    }
+
+    fn command(&mut self, command: Command) -> Result<Effect, Difference> {
+        let keyword = command.keyword();
+        command.pages().for_each(|page| self.reserve(page));
+        let (machine, firmware) = (&self.machine, &self.firmware);
+        let (oracle, memory) = (&mut self.oracle, &self.memory);
+        let answers = command.run(&mut Hosts { machine, firmware, oracle, memory });
+        let Some((model, oracle)) = answers else { return Ok(Effect::Nothing) };
+        let answer = same(keyword, "result", model, &oracle)?;
+        for page in command.pages() {
+            self.compare_page(keyword, page)?;
+            self.compare_page(keyword, last_of_block(page))?;
+            self.compare_bits(keyword, page.region())?;
+            self.law_1(page.region())?;
+        }
+        if matches!(command, Command::SnpInitEx { .. } | Command::SnpShutdownEx { .. }) {
+            self.compare_all_bits(keyword)?;
+            self.law_1_everywhere()?;
+        }
+        Ok(Effect::Answer(answer))
     }
 
     fn edit(&mut self, spa: Spa, edit: Edit) -> Result<Effect, Difference> {
@@ -288,6 +386,9 @@ impl Trial {
             }
             Operation::EnableSnp { core } => {
                 self.machine.enable_snp_on(core);
+                if let Some(registers) = self.firmware.storage().cores().get(core.0 as usize) {
+                    registers.set_syscfg(Syscfg(Syscfg::SNP_INIT_NEEDS));
+                }
                 self.oracle.set_snp_en(core, true);
                 Effect::Nothing
             }

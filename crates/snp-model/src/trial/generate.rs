@@ -1,10 +1,12 @@
 //! Random operations from a seed, chosen so that they meet.
 
+mod firmware;
+
 use ::snp_defs::{Gpa, PageSize, Pfn, Region, RmpOperand, RmpoptFunction, Spa};
 
 use super::plan::{pfn, CORES, REGIONS};
 use super::{Difference, Edit, Effect, Guest, Operation, Plan, Script, Trial};
-use crate::snp_model::{AccessKind, Accessor, CoreId, GuestCpu, Issuer, Walk};
+use crate::snp_model::{AccessKind, Accessor, CoreId, GuestAccess, GuestCpu, Issuer, Walk};
 
 /// Splitmix64.
 #[derive(Clone, Debug)]
@@ -49,6 +51,8 @@ pub struct Random {
     pub plan: Plan,
     /// How the base is written.
     pub base_writes: BaseWrites,
+    /// SNP comes and goes through the firmware, and its commands are used.
+    pub firmware: bool,
     /// Differences from the oracle do not count, only breaches of laws.
     pub only_laws: bool,
 }
@@ -67,7 +71,8 @@ impl Random {
         plan.laws = once || plan.is_safe();
         plan.unit.segmented = !rng.one_in(50);
         let base_writes = if once { BaseWrites::OncePerInit } else { BaseWrites::Wild };
-        Self { seed: number, operations, plan, base_writes, only_laws: false }
+        let firmware = rng.one_in(2);
+        Self { seed: number, operations, plan, base_writes, firmware, only_laws: false }
     }
 }
 
@@ -123,6 +128,7 @@ struct Generator {
     rng: Rng,
     trial: Trial,
     base_writes: BaseWrites,
+    firmware: bool,
     /// Cores whose base was written since `SNP_INIT`.
     written: [bool; CORES as usize],
     next_id: u64,
@@ -137,6 +143,7 @@ impl Generator {
             rng: Rng(random.seed),
             trial: Trial::new(&random.plan),
             base_writes: random.base_writes,
+            firmware: random.firmware,
             written: [false; CORES as usize],
             next_id: 0,
         }
@@ -170,7 +177,10 @@ impl Generator {
     /// The next operations; several where one alone would do little.
     fn choose(&mut self, next: &mut Vec<Operation>) {
         let operation = match self.rng.below(1000) {
-            0..=299 => self.update_4k(),
+            0..=239 => self.update_4k(),
+            240..=259 => return self.vmrun(next),
+            260..=299 if self.firmware => return self.command(next),
+            260..=299 => self.update_4k(),
             300..=339 => self.update_2m(),
             340..=354 => self.update_odd(),
             355..=369 => self.psmash(),
@@ -205,7 +215,7 @@ impl Generator {
             905..=914 => Operation::DeviceWrite { spa: self.page().spa() },
             915..=954 => {
                 let (core, guest) = (self.core(), self.guest());
-                Operation::GuestAccess { core, guest, write: self.rng.one_in(2) }
+                Operation::GuestAccess { core, guest, access: self.guest_access() }
             }
             955..=974 if self.rng.one_in(8) => Operation::DropCaches,
             955..=974 => Operation::DropCache { region: self.region() },
@@ -255,13 +265,15 @@ impl Generator {
             page_size: u8::from(self.rng.one_in(4)),
             ..RmpOperand::default()
         };
-        match self.rng.below(7) {
+        match self.rng.below(8) {
             0 => operand.immutable = 1,
             1 => operand.asid = 5,
             2 => operand.asid = 1024,
             3 => operand.gpa = 1 << 51,
             4 => operand.gpa = 512,
             5 => operand.reserved = 1,
+            // What a metadata page has.
+            6 => (operand.assigned, operand.immutable, operand.gpa) = (1, 1, 1 << 48 | 0x7000),
             _ => operand.page_size |= 2,
         }
         Operation::Rmpupdate { core: self.core(), by, spa, operand }
@@ -347,6 +359,20 @@ impl Generator {
         Operation::Access { core: self.core(), accessor, kind, spa: self.page().spa(), size }
     }
 
+    fn guest_access(&mut self) -> GuestAccess {
+        self.rng.pick(&[
+            GuestAccess::Read,
+            GuestAccess::Read,
+            GuestAccess::Write,
+            GuestAccess::Write,
+            GuestAccess::ShadowStack,
+            GuestAccess::Fetch { user: true },
+            GuestAccess::Fetch { user: false },
+            GuestAccess::TableWalk { update: true },
+            GuestAccess::TableWalk { update: false },
+        ])
+    }
+
     /// A guest's translation, more often right than wrong.
     fn guest(&mut self) -> Guest {
         let mut page = self.page();
@@ -397,7 +423,7 @@ impl Generator {
                 Operation::Pvalidate { core, guest, size, validate }
             }
             2 | 3 => {
-                let rights = self.rng.pick(&[0, 1, 3, 0x1F, 0x1F, 0x20]);
+                let rights = self.rng.pick(&[0, 1, 2, 3, 7, 0x1F, 0x1F, 0x20]);
                 let rdx = self.rng.below(5) | rights << 8 | self.rng.below(2) << 16;
                 Operation::Rmpadjust { core, guest, size, rdx }
             }
@@ -419,7 +445,11 @@ impl Generator {
                         next.extend(self.write_base(core, 0));
                     }
                 }
-                next.push(Operation::SnpShutdown { x86: self.rng.one_in(2) });
+                if self.firmware {
+                    self.shutdown_ex(next);
+                } else {
+                    next.push(Operation::SnpShutdown { x86: self.rng.one_in(2) });
+                }
             }
             2 => next.push(Operation::ClearRmp),
             _ => next.push(self.init()),
@@ -433,7 +463,11 @@ impl Generator {
         if works {
             self.written = [false; CORES as usize];
         }
-        Operation::SnpInit
+        if self.firmware {
+            Operation::Firmware(self.init_ex())
+        } else {
+            Operation::SnpInit
+        }
     }
 
     /// Back to a host where RMPOPT can work.

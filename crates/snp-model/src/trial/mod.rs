@@ -4,6 +4,7 @@
 //! [`Script`] that shows it, and a script can be run again ([`Trial::replay`]): its text is described
 //! in docs/replay.md, and the command is `rmpopt replay`.
 
+mod command;
 mod effect;
 mod execute;
 mod generate;
@@ -14,6 +15,7 @@ mod shrink;
 mod words;
 
 pub use self::{
+    command::Command,
     effect::Effect,
     execute::{Difference, Trial},
     generate::{random, BaseWrites, Found, Random},

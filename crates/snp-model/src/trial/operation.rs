@@ -4,8 +4,11 @@ use core::fmt;
 
 use ::snp_defs::{Gpa, PageSize, Region, RmpOperand, RmpoptFunction, Spa};
 
-use super::words::{Words, WordsError};
-use crate::snp_model::{AccessKind, Accessor, CoreId, GuestCpu, Issuer, Walk};
+use super::words::{Words, WordsError, ADDRESS_MAX};
+use super::Command;
+use crate::snp_model::{
+    AccessKind, Accessor, CoreId, GuestAccess, GuestCpu, Issuer, SaveArea, Walk,
+};
 
 /// What the firmware, a guest or a running vCPU changes in a page's own entry.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -39,6 +42,8 @@ pub struct Guest {
 pub enum Operation {
     /// RMPUPDATE.
     Rmpupdate { core: CoreId, by: Issuer, spa: Spa, operand: RmpOperand },
+    /// RMPUPDATEs of consecutive pages, the guest address growing with the page.
+    RmpupdateRange { core: CoreId, spa: Spa, count: u64, operand: RmpOperand },
     /// PSMASH.
     Psmash { core: CoreId, by: Issuer, spa: Spa },
     /// RMPREAD.
@@ -61,8 +66,12 @@ pub enum Operation {
     Rmpadjust { core: CoreId, guest: Guest, size: u64, rdx: u64 },
     /// RMPQUERY: RDX.
     Rmpquery { core: CoreId, guest: Guest, target: u64 },
-    /// An SNP guest's data access.
-    GuestAccess { core: CoreId, guest: Guest, write: bool },
+    /// An SNP guest's access.
+    GuestAccess { core: CoreId, guest: Guest, access: GuestAccess },
+    /// VMRUN; `id` names the guest until it exits. One of that name that still runs exits first.
+    Vmrun { id: u64, core: CoreId, hsave: u64, vmcb: Spa, avic: Option<Spa>, save: SaveArea },
+    /// `#VMEXIT`; nothing if no guest of that number runs.
+    Vmexit { id: u64 },
     /// A change of one entry by others than the host's instructions.
     Edit { spa: Spa, edit: Edit },
     /// The cached scan result of a region is lost.
@@ -73,20 +82,22 @@ pub enum Operation {
     EnableSnp { core: CoreId },
     /// A core is reset.
     Reset { core: CoreId },
-    /// The firmware's `SNP_INIT`.
+    /// `SNP_INIT` of the bare machine, without the firmware's checks and memory.
     SnpInit,
-    /// The firmware's `SHUTDOWN_EX`; with `x86`, SNP goes off on every core.
+    /// The end of SNP on the bare machine; with `x86`, SNP goes off on every core.
     SnpShutdown { x86: bool },
     /// The host writes zeroes over the RMP.
     ClearRmp,
+    /// A command of the firmware.
+    Firmware(Command),
 }
 
 /// Names of choices in the text, each with its value.
-type Names<T> = &'static [(&'static str, T)];
+pub(super) type Names<T> = &'static [(&'static str, T)];
 
 const FUNCTIONS: Names<RmpoptFunction> =
     &[("verify", RmpoptFunction::Verify), ("report", RmpoptFunction::Report)];
-const SIZES: Names<PageSize> = &[("4k", PageSize::Size4K), ("2m", PageSize::Size2M)];
+pub(super) const SIZES: Names<PageSize> = &[("4k", PageSize::Size4K), ("2m", PageSize::Size2M)];
 const ACCESSORS: Names<Accessor> = &[
     ("host-kernel", Accessor::HostKernel),
     ("host-user", Accessor::HostUser),
@@ -96,6 +107,15 @@ const ACCESSORS: Names<Accessor> = &[
 ];
 const KINDS: Names<AccessKind> =
     &[("read", AccessKind::Read), ("fetch", AccessKind::Fetch), ("write", AccessKind::Write)];
+const GUEST_ACCESSES: Names<GuestAccess> = &[
+    ("read", GuestAccess::Read),
+    ("write", GuestAccess::Write),
+    ("shadow-stack", GuestAccess::ShadowStack),
+    ("fetch-user", GuestAccess::Fetch { user: true }),
+    ("fetch-supervisor", GuestAccess::Fetch { user: false }),
+    ("walk", GuestAccess::TableWalk { update: false }),
+    ("walk-update", GuestAccess::TableWalk { update: true }),
+];
 const EDITS: Names<Edit> = &[
     ("validate", Edit::Validate),
     ("lock", Edit::Lock),
@@ -105,7 +125,7 @@ const EDITS: Names<Edit> = &[
     ("no-vmsa", Edit::NoVmsa),
 ];
 
-fn name<T: Copy + PartialEq>(names: Names<T>, value: T) -> &'static str {
+pub(super) fn name<T: Copy + PartialEq>(names: Names<T>, value: T) -> &'static str {
     names.iter().find(|(_, known)| *known == value).map_or("?", |(name, _)| *name)
 }
 
@@ -125,13 +145,13 @@ impl fmt::Display for Operation {
             |by: Issuer| if by.asid == 0 { String::new() } else { format!(" by={}", by.asid) };
         match *self {
             Self::Rmpupdate { core, by, spa, operand } => {
-                write!(f, "rmpupdate core={core} spa={spa} gpa={:#x}", operand.gpa)?;
-                write!(f, " assigned={} page_size={}", operand.assigned, operand.page_size)?;
-                write!(f, " immutable={} asid={}", operand.immutable, operand.asid)?;
-                if operand.reserved != 0 {
-                    write!(f, " reserved={}", operand.reserved)?;
-                }
+                write!(f, "rmpupdate core={core} spa={spa}")?;
+                write_operand(f, &operand)?;
                 f.write_str(&asid(by))
+            }
+            Self::RmpupdateRange { core, spa, count, operand } => {
+                write!(f, "rmpupdate-range core={core} spa={spa} count={count}")?;
+                write_operand(f, &operand)
             }
             Self::Psmash { core, by, spa } => {
                 write!(f, "psmash core={core} spa={spa}{}", asid(by))
@@ -162,10 +182,21 @@ impl fmt::Display for Operation {
             Self::Rmpquery { core, guest, target } => {
                 write!(f, "rmpquery core={core} {guest} target={target}")
             }
-            Self::GuestAccess { core, guest, write } => {
-                let kind = if write { "write" } else { "read" };
-                write!(f, "guest core={core} {guest} kind={kind}")
+            Self::GuestAccess { core, guest, access } => {
+                write!(f, "guest core={core} {guest} kind={}", name(GUEST_ACCESSES, access))
             }
+            Self::Vmrun { id, core, hsave, vmcb, avic, save } => {
+                write!(f, "vmrun id={id} core={core} hsave={hsave:#x} vmcb={vmcb}")?;
+                avic.map_or(Ok(()), |page| write!(f, " avic={page}"))?;
+                match save {
+                    SaveArea::InVmcb => Ok(()),
+                    SaveArea::Encrypted(page) => write!(f, " save={page}"),
+                    SaveArea::Snp { vmsa, gpa, asid } => {
+                        write!(f, " vmsa={vmsa} gpa={gpa} asid={asid}")
+                    }
+                }
+            }
+            Self::Vmexit { id } => write!(f, "vmexit id={id}"),
             Self::Edit { spa, edit } => write!(f, "edit spa={spa} what={}", name(EDITS, edit)),
             Self::DropCache { region } => write!(f, "drop-cache region={region}"),
             Self::DropCaches => f.write_str("drop-caches"),
@@ -174,14 +205,26 @@ impl fmt::Display for Operation {
             Self::SnpInit => f.write_str("snp-init"),
             Self::SnpShutdown { x86 } => write!(f, "snp-shutdown x86={}", u8::from(x86)),
             Self::ClearRmp => f.write_str("clear-rmp"),
+            Self::Firmware(command) => command.fmt(f),
         }
+    }
+}
+
+fn write_operand(f: &mut fmt::Formatter<'_>, operand: &RmpOperand) -> fmt::Result {
+    write!(f, " gpa={:#x}", operand.gpa)?;
+    write!(f, " assigned={} page_size={}", operand.assigned, operand.page_size)?;
+    write!(f, " immutable={} asid={}", operand.immutable, operand.asid)?;
+    match operand.reserved {
+        0 => Ok(()),
+        reserved => write!(f, " reserved={reserved}"),
     }
 }
 
 impl Operation {
     /// Every keyword that begins a line.
-    pub const KEYWORDS: [&'static str; 21] = [
+    pub const KEYWORDS: [&'static str; 37] = [
         "rmpupdate",
+        "rmpupdate-range",
         "psmash",
         "rmpread",
         "rmpopt",
@@ -194,6 +237,8 @@ impl Operation {
         "rmpadjust",
         "rmpquery",
         "guest",
+        "vmrun",
+        "vmexit",
         "edit",
         "drop-cache",
         "drop-caches",
@@ -202,6 +247,19 @@ impl Operation {
         "snp-init",
         "snp-shutdown",
         "clear-rmp",
+        "snp-init-ex",
+        "snp-shutdown-ex",
+        "wbinvd",
+        "df-flush",
+        "gctx-create",
+        "launch-start",
+        "activate",
+        "launch-update",
+        "launch-finish",
+        "decommission",
+        "page-reclaim",
+        "page-unsmash",
+        "page-set-state",
     ];
 
     /// The keyword of its line.
@@ -209,6 +267,7 @@ impl Operation {
     pub fn keyword(&self) -> &'static str {
         match self {
             Self::Rmpupdate { .. } => "rmpupdate",
+            Self::RmpupdateRange { .. } => "rmpupdate-range",
             Self::Psmash { .. } => "psmash",
             Self::Rmpread { .. } => "rmpread",
             Self::Rmpopt { .. } => "rmpopt",
@@ -221,6 +280,8 @@ impl Operation {
             Self::Rmpadjust { .. } => "rmpadjust",
             Self::Rmpquery { .. } => "rmpquery",
             Self::GuestAccess { .. } => "guest",
+            Self::Vmrun { .. } => "vmrun",
+            Self::Vmexit { .. } => "vmexit",
             Self::Edit { .. } => "edit",
             Self::DropCache { .. } => "drop-cache",
             Self::DropCaches => "drop-caches",
@@ -229,6 +290,7 @@ impl Operation {
             Self::SnpInit => "snp-init",
             Self::SnpShutdown { .. } => "snp-shutdown",
             Self::ClearRmp => "clear-rmp",
+            Self::Firmware(command) => command.keyword(),
         }
     }
 
@@ -236,6 +298,7 @@ impl Operation {
     pub(super) fn core_mut(&mut self) -> Option<&mut CoreId> {
         match self {
             Self::Rmpupdate { core, .. }
+            | Self::RmpupdateRange { core, .. }
             | Self::Psmash { core, .. }
             | Self::Rmpread { core, .. }
             | Self::Rmpopt { core, .. }
@@ -246,8 +309,10 @@ impl Operation {
             | Self::Rmpadjust { core, .. }
             | Self::Rmpquery { core, .. }
             | Self::GuestAccess { core, .. }
+            | Self::Vmrun { core, .. }
             | Self::EnableSnp { core }
             | Self::Reset { core } => Some(core),
+            Self::Firmware(command) => command.core_mut(),
             _ => None,
         }
     }
@@ -266,14 +331,13 @@ impl Operation {
                 core: core(words)?,
                 by: Issuer { asid: words.number_or("by", 0, 1023)? as u32 },
                 spa: spa(words)?,
-                operand: RmpOperand {
-                    gpa: words.number("gpa", u64::MAX)?,
-                    assigned: words.number("assigned", 255)? as u8,
-                    page_size: words.number("page_size", 255)? as u8,
-                    immutable: words.number("immutable", 255)? as u8,
-                    reserved: words.number_or("reserved", 0, 255)? as u8,
-                    asid: words.number("asid", u32::MAX.into())? as u32,
-                },
+                operand: operand(words)?,
+            },
+            "rmpupdate-range" => Self::RmpupdateRange {
+                core: core(words)?,
+                spa: spa(words)?,
+                count: words.number("count", COUNT_MAX)?,
+                operand: operand(words)?,
             },
             "psmash" => Self::Psmash {
                 core: core(words)?,
@@ -324,8 +388,17 @@ impl Operation {
             "guest" => Self::GuestAccess {
                 core: core(words)?,
                 guest: guest(words)?,
-                write: words.choice("kind", &[("read", false), ("write", true)])?,
+                access: words.choice("kind", GUEST_ACCESSES)?,
             },
+            "vmrun" => Self::Vmrun {
+                id: words.number("id", u64::MAX)?,
+                core: core(words)?,
+                hsave: words.number("hsave", u64::MAX)?,
+                vmcb: words.address("vmcb")?,
+                avic: words.address_or_none("avic")?,
+                save: save_area(words)?,
+            },
+            "vmexit" => Self::Vmexit { id: words.number("id", u64::MAX)? },
             "edit" => Self::Edit { spa: spa(words)?, edit: words.choice("what", EDITS)? },
             "drop-cache" => Self::DropCache {
                 region: {
@@ -339,20 +412,46 @@ impl Operation {
             "snp-init" => Self::SnpInit,
             "snp-shutdown" => Self::SnpShutdown { x86: words.number("x86", 1)? == 1 },
             "clear-rmp" => Self::ClearRmp,
-            other => return Err(WordsError::keyword(other, &Self::KEYWORDS)),
+            other => match Command::of(words)? {
+                Some(command) => Self::Firmware(command),
+                None => return Err(WordsError::keyword(other, &Self::KEYWORDS)),
+            },
         })
     }
 }
 
-fn core(words: &mut Words<'_>) -> Result<CoreId, WordsError> {
+pub(super) fn core(words: &mut Words<'_>) -> Result<CoreId, WordsError> {
     Ok(CoreId(words.number("core", u64::from(super::CORES) - 1)? as u32))
 }
 
-/// Addresses are below 2^52.
-const ADDRESS_MAX: u64 = (1 << 52) - 1;
+pub(super) fn spa(words: &mut Words<'_>) -> Result<Spa, WordsError> {
+    words.address("spa")
+}
 
-fn spa(words: &mut Words<'_>) -> Result<Spa, WordsError> {
-    Ok(Spa::new(words.number("spa", ADDRESS_MAX)?).unwrap_or(Spa::ZERO))
+/// The most pages of one `rmpupdate-range`.
+const COUNT_MAX: u64 = 4096;
+
+fn operand(words: &mut Words<'_>) -> Result<RmpOperand, WordsError> {
+    Ok(RmpOperand {
+        gpa: words.number("gpa", u64::MAX)?,
+        assigned: words.number("assigned", 255)? as u8,
+        page_size: words.number("page_size", 255)? as u8,
+        immutable: words.number("immutable", 255)? as u8,
+        reserved: words.number_or("reserved", 0, 255)? as u8,
+        asid: words.number("asid", u32::MAX.into())? as u32,
+    })
+}
+
+fn save_area(words: &mut Words<'_>) -> Result<SaveArea, WordsError> {
+    if let Some(page) = words.address_or_none("save")? {
+        return Ok(SaveArea::Encrypted(page));
+    }
+    let Some(vmsa) = words.address_or_none("vmsa")? else { return Ok(SaveArea::InVmcb) };
+    Ok(SaveArea::Snp {
+        vmsa,
+        gpa: Gpa::new(words.number("gpa", ADDRESS_MAX)?).unwrap_or(Gpa::ZERO),
+        asid: words.number("asid", u32::MAX.into())? as u32,
+    })
 }
 
 fn guest(words: &mut Words<'_>) -> Result<Guest, WordsError> {

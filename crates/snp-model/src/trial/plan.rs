@@ -10,9 +10,10 @@ use ::snp_defs::{Pfn, PAGES_PER_REGION};
 
 use super::words::{choice, WordsError};
 use crate::snp_model::{
-    BaseWrite, Choices, Coverage, Defect, EnableToggle, Errata, Fault, FreeWithOwner, InitLayout,
-    NotLarge, OutsideWindow, PfnRange, PvalidateVmpl, QueryOwn, ScanCache, SharedMapping,
-    SmashOrder, UnitConfig, UpdateOrder,
+    BaseWrite, Choices, Coverage, Defect, EnableToggle, Errata, Fault, FirmwareChoices,
+    FreeWithOwner, GuestOrder, InitLayout, LaunchOrder, NotLarge, OutsideWindow, PfnRange,
+    PvalidateVmpl, QueryOwn, RmpAddress, ScanCache, SharedMapping, SmashOrder, UnitConfig,
+    UpdateOrder,
 };
 
 /// Cores of a trial's host.
@@ -29,6 +30,8 @@ pub struct Plan {
     pub order: UpdateOrder,
     /// The RMP's other switches; a defect of them is the model's alone.
     pub choices: Choices,
+    /// The firmware's switches; its version is the default.
+    pub firmware: FirmwareChoices,
     /// A defect of RMPOPT that strikes at every occasion, in the model alone.
     pub fault: Option<Fault>,
     /// Laws 1 and 2 are checked too.
@@ -41,6 +44,7 @@ impl Default for Plan {
             unit: UnitConfig::default(),
             order: UpdateOrder::SUGGESTED,
             choices: Choices::DEFAULT,
+            firmware: FirmwareChoices::DEFAULT,
             fault: None,
             laws: true,
         }
@@ -88,6 +92,14 @@ const MAPPINGS: Values<SharedMapping> =
     &[("fail-input", SharedMapping::FailInput), ("ignored", SharedMapping::Ignored)];
 const QUERIES: Values<QueryOwn> =
     &[("refused", QueryOwn::Refused), ("answered", QueryOwn::Answered)];
+const PVALIDATES: Values<GuestOrder> =
+    &[("suggested", GuestOrder::PVALIDATE), ("size-first", GuestOrder::PVALIDATE_SIZE_FIRST)];
+const RMPADJUSTS: Values<GuestOrder> =
+    &[("suggested", GuestOrder::RMPADJUST), ("rights-first", GuestOrder::RMPADJUST_RIGHTS_FIRST)];
+const RMP_ADDRESSES: Values<RmpAddress> =
+    &[("invalid-param", RmpAddress::InvalidParam), ("invalid-address", RmpAddress::InvalidAddress)];
+const LAUNCHES: Values<LaunchOrder> =
+    &[("size-first", LaunchOrder::SIZE_FIRST), ("guest-first", LaunchOrder::GUEST_FIRST)];
 const ERRATA: Values<Errata> = &[
     ("none", Errata { head_in_use_faults: false, in_use_writes_fault: false }),
     ("head-in-use-faults", Errata { head_in_use_faults: true, in_use_writes_fault: false }),
@@ -100,7 +112,7 @@ const FAULTS: Values<Option<Fault>> = &[
     ("stale-cache", Some(Fault::StaleCache)),
     ("blind-publish", Some(Fault::BlindPublish)),
 ];
-/// Defects of the RMP's rules that operations of a trial can show.
+/// Defects of the RMP's and the firmware's rules.
 const DEFECTS: Values<Option<Defect>> = &[
     ("none", None),
     ("count-lost", Some(Defect::CountLost)),
@@ -112,6 +124,10 @@ const DEFECTS: Values<Option<Defect>> = &[
     ("validated-ignored", Some(Defect::ValidatedIgnored)),
     ("subset-ignored", Some(Defect::SubsetIgnored)),
     ("carry-lost", Some(Defect::CarryLost)),
+    ("in-use-not-marked", Some(Defect::InUseNotMarked)),
+    ("asid-stays-clean", Some(Defect::AsidStaysClean)),
+    ("reclaim-size-last", Some(Defect::ReclaimSizeLast)),
+    ("unsmash-permissions-ignored", Some(Defect::UnsmashPermissionsIgnored)),
 ];
 const YES_NO: Values<bool> = &[("checked", true), ("off", false)];
 
@@ -207,6 +223,10 @@ impl Plan {
         visitor.visit("pvalidate-vmpl", VMPLS, &mut self.choices.pvalidate_vmpl)?;
         visitor.visit("shared-mapping", MAPPINGS, &mut self.choices.shared_mapping)?;
         visitor.visit("query-own", QUERIES, &mut self.choices.query_own)?;
+        visitor.visit("pvalidate-order", PVALIDATES, &mut self.choices.pvalidate)?;
+        visitor.visit("rmpadjust-order", RMPADJUSTS, &mut self.choices.rmpadjust)?;
+        visitor.visit("rmp-address", RMP_ADDRESSES, &mut self.firmware.rmp_address)?;
+        visitor.visit("launch-order", LAUNCHES, &mut self.firmware.launch_update)?;
         visitor.visit("errata", ERRATA, &mut self.choices.errata)?;
         visitor.visit("laws", YES_NO, &mut self.laws)?;
         visitor.visit("fault", FAULTS, &mut self.fault)?;
@@ -303,6 +323,8 @@ pub(super) struct Memory {
     hv_fixed: Vec<PfnRange>,
     rmp: Vec<PfnRange>,
     pub(super) iommu: Vec<PfnRange>,
+    /// The RMP as the firmware wants it: on 1 MiB, which is half a block.
+    whole_rmp: Vec<PfnRange>,
 }
 
 impl Memory {
@@ -320,7 +342,13 @@ impl Memory {
             ],
             rmp: vec![range(1, 512 * 3 + 200, 512 * 2 + 55)],
             iommu: vec![range(1, 512 * 100 + 3, 5)],
+            whole_rmp: vec![range(1, 512 * 3 + 256, 512 * 2)],
         }
+    }
+
+    /// What SNP_INIT_EX is told.
+    pub(super) fn firmware_layout(&self) -> InitLayout<'_> {
+        InitLayout { rmp: &self.whole_rmp, ..self.layout() }
     }
 
     pub(super) fn layout(&self) -> InitLayout<'_> {

@@ -2,6 +2,11 @@
 
 use core::fmt;
 
+use ::snp_defs::Spa;
+
+/// Addresses are below 2^52.
+pub(super) const ADDRESS_MAX: u64 = (1 << 52) - 1;
+
 /// What is wrong with a line.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct WordsError {
@@ -69,6 +74,17 @@ impl<'a> Words<'a> {
     pub(super) fn number(&mut self, name: &str, max: u64) -> Result<u64, WordsError> {
         let word = self.need(name)?;
         number(name, word, max)
+    }
+
+    /// An address below 2^52.
+    pub(super) fn address(&mut self, name: &str) -> Result<Spa, WordsError> {
+        let address = self.number(name, ADDRESS_MAX)?;
+        Ok(Spa::new(address).unwrap_or(Spa::ZERO))
+    }
+
+    /// An address that may be left out.
+    pub(super) fn address_or_none(&mut self, name: &str) -> Result<Option<Spa>, WordsError> {
+        self.take(name).map_or(Ok(None), |word| Ok(Spa::new(number(name, word, ADDRESS_MAX)?)))
     }
 
     /// A number that may be left out.
