@@ -23,6 +23,33 @@ fn there_and_back() {
     });
 }
 
+/// docs/replay.md names every operation, every switch and every value.
+#[test]
+fn the_guide_is_complete() {
+    let guide = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/replay.md");
+    let guide = std::fs::read_to_string(guide).unwrap();
+    let mut missing: Vec<String> = Vec::new();
+    let mut look = |word: &str| {
+        if !guide.contains(&format!("`{word}`")) {
+            missing.push(word.to_owned());
+        }
+    };
+    Operation::KEYWORDS.iter().for_each(|keyword| look(keyword));
+    for number in 0..200 {
+        for line in Random::numbered(number, 1).plan.to_string().lines() {
+            let (name, value) = line.strip_prefix("set ").unwrap().split_once('=').unwrap();
+            look(name);
+            look(value);
+        }
+    }
+    for defect in Plan::defects() {
+        let mut plan = Plan::default();
+        plan.choices.defect = Some(defect);
+        look(plan.to_string().lines().last().unwrap().split_once('=').unwrap().1);
+    }
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
 #[test]
 fn comments_blanks_and_order_of_words_do_not_matter() {
     let text = "\n# a host\r\n  rmpopt-trial   1 # version\r\n\
@@ -119,6 +146,50 @@ proptest! {
             rax | 1
         );
         let script: Script = text.parse().unwrap();
+        prop_assert_eq!(Trial::replay(&script, |_, _, _| ()), Ok(()));
+    }
+
+    /// The same for VMRUN, every access of a guest, ranges of pages, and the firmware's commands.
+    #[test]
+    fn extreme_commands_run(spa in 0u64..1 << 52, any: u64, asid: u32, byte: u8, on: bool) {
+        let (page, block) = (spa & !0xFFF, spa & !0x1F_FFFF);
+        let mut text = format!(
+            "rmpopt-trial 1\nenable-snp core=0\nenable-snp core=1\nenable-snp core=2\n\
+             snp-init-ex init_rmp=1 list={}\n\
+             rmpupdate-range core=0 spa={page:#x} count=4096 gpa={any:#x} assigned=1 page_size=0 \
+             immutable=1 asid={asid}\n\
+             rmpupdate-range core=0 spa={block:#x} count=9 gpa={block:#x} assigned=1 page_size=1 \
+             immutable=0 asid={}\n\
+             vmrun id=7 core=0 hsave={any} vmcb={spa:#x} avic={page:#x} save={block:#x}\n\
+             vmrun id=7 core=0 hsave=1 vmcb=0 vmsa={page:#x} gpa={spa:#x} asid={asid}\n\
+             vmexit id=7\nvmexit id={any}\n",
+            u8::from(on), asid % 1024
+        );
+        for kind in ["read", "write", "shadow-stack", "fetch-user", "walk", "walk-update"] {
+            text += &format!(
+                "guest core=0 asid={asid} vmpl=3 gva={any:#x} gpa={spa:#x} spa={spa:#x} nested=2m \
+                 c={} kind={kind}\n",
+                u8::from(on)
+            );
+        }
+        for gctx in [spa, page, 0x3000] {
+            text += &format!(
+                "rmpupdate core=0 spa={gctx:#x} gpa=0 assigned=1 page_size=0 immutable=1 asid=0\n\
+                 gctx-create gctx={gctx:#x}\nlaunch-start gctx={gctx:#x} policy={any:#x}\n\
+                 activate gctx={gctx:#x} asid={asid}\n\
+                 launch-update gctx={gctx:#x} spa={block:#x} size=2m page=normal vmpl1={byte} \
+                 vmpl2=255 vmpl3=0\n\
+                 launch-finish gctx={gctx:#x}\ndecommission gctx={gctx:#x}\n"
+            );
+        }
+        text += &format!(
+            "page-reclaim address={any:#x}\npage-reclaim address={:#x}\npage-unsmash spa={block:#x}\n\
+             page-set-state spa={block:#x} blocks=8\ndf-flush\nwbinvd core=1\n\
+             snp-shutdown-ex iommu={} x86=1\nsnp-init-ex init_rmp=0 list=0\n",
+            block | 1, u8::from(on)
+        );
+        let script: Script = text.parse().unwrap();
+        prop_assert_eq!(script.to_string().parse::<Script>().unwrap(), script.clone());
         prop_assert_eq!(Trial::replay(&script, |_, _, _| ()), Ok(()));
     }
 }

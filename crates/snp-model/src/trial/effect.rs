@@ -84,7 +84,8 @@ impl fmt::Display for Effect {
             Self::Read(Err(exception))
             | Self::Rmpopt(Err(exception))
             | Self::Begun(Err(exception))
-            | Self::Written(Err(exception)) => exception.fmt(f),
+            | Self::Written(Err(exception))
+            | Self::Vmrun(Err(VmrunStop::Exception(exception))) => exception.fmt(f),
             Self::Access(access) => {
                 match access.verdict {
                     Verdict::Allowed => f.write_str("allowed")?,
@@ -104,7 +105,6 @@ impl fmt::Display for Effect {
                 lines(f, read)
             }
             Self::Device(DeviceVerdict::Allowed) => f.write_str("allowed"),
-            Self::Vmrun(Err(VmrunStop::Exception(exception))) => exception.fmt(f),
             Self::Vmrun(Err(VmrunStop::ExitInvalid)) => f.write_str("#VMEXIT(INVALID)"),
             Self::Vmrun(Err(VmrunStop::NotReserved(region))) => Stop::NotReserved(region).fmt(f),
             Self::Answer(Err(status)) => status.fmt(f),

@@ -177,10 +177,9 @@ impl Generator {
     /// The next operations; several where one alone would do little.
     fn choose(&mut self, next: &mut Vec<Operation>) {
         let operation = match self.rng.below(1000) {
-            0..=239 => self.update_4k(),
             240..=259 => return self.vmrun(next),
             260..=299 if self.firmware => return self.command(next),
-            260..=299 => self.update_4k(),
+            0..=299 => self.update_4k(),
             300..=339 => self.update_2m(),
             340..=354 => self.update_odd(),
             355..=369 => self.psmash(),
