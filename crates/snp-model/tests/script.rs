@@ -1,5 +1,7 @@
 //! The text of trials: there and back, and what is wrong with a line.
 
+use std::fmt::Write as _;
+
 use proptest::prelude::*;
 use snp_model::trial::{random, Operation, Plan, Random, Script, Trial};
 
@@ -34,7 +36,9 @@ fn the_guide_is_complete() {
             missing.push(word.to_owned());
         }
     };
-    Operation::KEYWORDS.iter().for_each(|keyword| look(keyword));
+    for keyword in Operation::KEYWORDS {
+        look(keyword);
+    }
     for number in 0..200 {
         for line in Random::numbered(number, 1).plan.to_string().lines() {
             let (name, value) = line.strip_prefix("set ").unwrap().split_once('=').unwrap();
@@ -166,28 +170,35 @@ proptest! {
             u8::from(on), asid % 1024
         );
         for kind in ["read", "write", "shadow-stack", "fetch-user", "walk", "walk-update"] {
-            text += &format!(
+            writeln!(
+                text,
                 "guest core=0 asid={asid} vmpl=3 gva={any:#x} gpa={spa:#x} spa={spa:#x} nested=2m \
-                 c={} kind={kind}\n",
+                 c={} kind={kind}",
                 u8::from(on)
-            );
+            )
+            .unwrap();
         }
         for gctx in [spa, page, 0x3000] {
-            text += &format!(
+            writeln!(
+                text,
                 "rmpupdate core=0 spa={gctx:#x} gpa=0 assigned=1 page_size=0 immutable=1 asid=0\n\
                  gctx-create gctx={gctx:#x}\nlaunch-start gctx={gctx:#x} policy={any:#x}\n\
                  activate gctx={gctx:#x} asid={asid}\n\
                  launch-update gctx={gctx:#x} spa={block:#x} size=2m page=normal vmpl1={byte} \
                  vmpl2=255 vmpl3=0\n\
-                 launch-finish gctx={gctx:#x}\ndecommission gctx={gctx:#x}\n"
-            );
+                 launch-finish gctx={gctx:#x}\ndecommission gctx={gctx:#x}"
+            )
+            .unwrap();
         }
-        text += &format!(
+        writeln!(
+            text,
             "page-reclaim address={any:#x}\npage-reclaim address={:#x}\npage-unsmash spa={block:#x}\n\
              page-set-state spa={block:#x} blocks=8\ndf-flush\nwbinvd core=1\n\
-             snp-shutdown-ex iommu={} x86=1\nsnp-init-ex init_rmp=0 list=0\n",
-            block | 1, u8::from(on)
-        );
+             snp-shutdown-ex iommu={} x86=1\nsnp-init-ex init_rmp=0 list=0",
+            block | 1,
+            u8::from(on)
+        )
+        .unwrap();
         let script: Script = text.parse().unwrap();
         prop_assert_eq!(script.to_string().parse::<Script>().unwrap(), script.clone());
         prop_assert_eq!(Trial::replay(&script, |_, _, _| ()), Ok(()));
