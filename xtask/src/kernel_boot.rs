@@ -42,8 +42,10 @@ pub(crate) struct Boot<'a> {
     pub(crate) files: &'a [PathBuf],
     /// Commands for the guest's shell, run as root after the usual file systems are mounted.
     pub(crate) script: &'a str,
-    /// Virtual CPUs.
-    pub(crate) cpus: u32,
+    /// QEMU's model of the CPUs, with changes.
+    pub(crate) cpu: &'a str,
+    /// How many virtual CPUs, and their topology, as QEMU takes it.
+    pub(crate) smp: &'a str,
     /// MiB of memory.
     pub(crate) memory: u32,
     /// Time after which a boot is given up.
@@ -67,11 +69,6 @@ impl Console {
     /// Lines by which the kernel says that something went wrong in it.
     pub(crate) fn trouble(&self) -> Vec<&str> {
         self.lines.iter().map(String::as_str).filter(|line| is_trouble(line)).collect()
-    }
-
-    /// Whether some line contains this.
-    pub(crate) fn says(&self, what: &str) -> bool {
-        self.lines.iter().any(|line| line.contains(what))
     }
 }
 
@@ -100,7 +97,7 @@ impl Boot<'_> {
         let mut qemu = Command::new("qemu-system-x86_64");
         // One thread for all CPUs: with several, QEMU can run an instruction that the kernel has
         // just patched in its old form, and the kernel dies of a breakpoint nobody waits for.
-        qemu.args(["-accel", "tcg,thread=single", "-cpu", "max"]);
+        qemu.args(["-accel", "tcg,thread=single", "-cpu", self.cpu]);
         qemu.args([
             "-nographic",
             "-no-reboot",
@@ -108,7 +105,7 @@ impl Boot<'_> {
             "-serial",
             "stdio",
             "-smp",
-            &self.cpus.to_string(),
+            self.smp,
         ]);
         qemu.args(["-m", &format!("{}M", self.memory)]);
         qemu.arg("-kernel").arg(env.vmlinuz()).arg("-initrd").arg(initrd);
@@ -213,10 +210,9 @@ mod tests {
 
     #[test]
     fn trouble_is_what_the_kernel_complains_about() {
-        let lines = ["spike: OK", "------------[ cut here ]", "WARNING: CPU: 0 PID: 1", "fine"];
+        let lines = ["test: OK", "------------[ cut here ]", "WARNING: CPU: 0 PID: 1", "fine"];
         let lines = lines.map(str::to_owned).to_vec();
         let console = Console { lines, time: Duration::ZERO, started: true, finished: true };
         assert_eq!(console.trouble(), ["WARNING: CPU: 0 PID: 1"]);
-        assert!(console.says("spike: OK"));
     }
 }

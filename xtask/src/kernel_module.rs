@@ -17,14 +17,19 @@ const STAGED: [&str; 4] =
 /// A stack frame larger than this is worth a second look: a kernel stack has 16 KiB for everyone.
 pub(crate) const LARGE_FRAME: u64 = 1024;
 
-/// A module's folder in the repository and its name.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Module {
-    /// Folder with the Kbuild file, from the repository's root.
-    pub(crate) folder: &'static str,
-    /// Name without `.ko`.
-    pub(crate) name: &'static str,
+/// The module as it is packaged, or with emulated hardware.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Module {
+    /// As packaged.
+    Packaged,
+    /// With emulated hardware.
+    Emulated,
 }
+
+/// Folder with the Kbuild file, from the repository's root.
+const FOLDER: &str = "kernel";
+/// Name without `.ko`.
+const NAME: &str = "rmpopt";
 
 /// How strict a build is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,24 +41,40 @@ pub(crate) enum Strictness {
 }
 
 impl Module {
-    /// The built module.
-    pub(crate) fn file(self, env: &KernelEnv) -> PathBuf {
-        self.staged(env).join(format!("{}.ko", self.name))
+    /// Name of its logs.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Packaged => "rmpopt",
+            Self::Emulated => "rmpopt-emulated",
+        }
     }
 
-    fn staged(self, env: &KernelEnv) -> PathBuf {
-        env.root().join("build").join(self.folder)
+    /// Folder inside the environment's root where it is built: one for each, so that neither
+    /// build throws the other's away.
+    const fn place(self) -> &'static str {
+        match self {
+            Self::Packaged => "build",
+            Self::Emulated => "build-emulated",
+        }
+    }
+
+    /// The built module.
+    pub(crate) fn file(self, env: &KernelEnv) -> PathBuf {
+        env.root().join(self.place()).join(FOLDER).join(format!("{NAME}.ko"))
     }
 
     /// Builds the module from the repository's present sources; returns the log.
     pub(crate) fn build(self, env: &KernelEnv, strictness: Strictness) -> Result<String> {
-        stage(env)?;
+        stage(&env.root().join(self.place()))?;
         let log = env.logs().join(match strictness {
-            Strictness::Stock => format!("{}-build.log", self.name),
-            Strictness::Lint => format!("{}-lint.log", self.name),
+            Strictness::Stock => format!("{}-build.log", self.name()),
+            Strictness::Lint => format!("{}-lint.log", self.name()),
         });
         let mut make = env.make();
-        make.arg(format!("M=/build/{}", self.folder)).arg("modules");
+        make.arg(format!("M=/{}/{FOLDER}", self.place())).arg("modules");
+        if self == Self::Emulated {
+            make.arg("RMPOPT_EMULATE=1");
+        }
         if strictness == Strictness::Lint {
             make.args(["CLIPPY=1", "KRUSTFLAGS=-Dwarnings"]);
         }
@@ -63,7 +84,7 @@ impl Module {
 
     /// What in the object could stop the kernel or use up its stack.
     pub(crate) fn inspect(self, env: &KernelEnv) -> Result<Inspection> {
-        let object = format!("/build/{}/{}.o", self.folder, self.name);
+        let object = format!("/{}/{FOLDER}/{NAME}.o", self.place());
         let mut objdump = env.command("objdump");
         objdump.args(["--disassemble", "--reloc", "--no-show-raw-insn", "--demangle=rust"]);
         let mut found = Inspection::of(&capture(objdump.arg(&object))?);
@@ -107,12 +128,19 @@ impl Inspection {
         for section in sections {
             let here = self.sites.iter().filter(|site| site.section == section);
             let addresses: Vec<String> = here.map(|site| format!("0x{}", site.address)).collect();
-            let mut address = None;
+            let (mut address, mut innermost) = (None, None);
             for line in ask(&section, &addresses)?.lines() {
                 if let Some(hex) = line.strip_prefix("0x") {
                     address = u64::from_str_radix(hex, 16).ok();
+                    innermost = None;
                 } else if let (Some(at), Some(ours)) = (address, our_line(line)) {
-                    lines.entry((section.clone(), at)).or_insert_with(|| ours.to_owned());
+                    let place = match innermost {
+                        Some(library) => format!("{library}, from {ours}"),
+                        None => ours.to_owned(),
+                    };
+                    lines.entry((section.clone(), at)).or_insert(place);
+                } else if innermost.is_none() {
+                    innermost = library_file(line);
                 }
             }
         }
@@ -184,13 +212,20 @@ fn label(line: &str) -> Option<&str> {
     if hex { rest.strip_suffix(">:") } else { None }
 }
 
-/// A line of the repository in `/build/kernel/spike/../../crates/x.rs:12 (discriminator 3)`, not one
+/// A line of the repository in `/build/kernel/src/../../crates/x.rs:12 (discriminator 3)`, not one
 /// of the compiler's library or of the kernel.
 fn our_line(line: &str) -> Option<&str> {
-    let line = line.strip_prefix("/build/")?;
+    let line = line.strip_prefix("/build-emulated/").or_else(|| line.strip_prefix("/build/"))?;
     let line = line.rsplit_once("../").map_or(line, |(_, rest)| rest);
     let line = line.split_once(' ').map_or(line, |(line, _)| line);
     (!line.ends_with('?')).then_some(line)
+}
+
+/// The file of a line of the compiler's library or of the kernel crate, without the line.
+fn library_file(line: &str) -> Option<&str> {
+    let file = line.split_once(':')?.0;
+    let roots = ["/library/", "/kernel/src/rust/"];
+    roots.into_iter().find_map(|root| file.split_once(root)).map(|(_, rest)| rest)
 }
 
 /// The place and the target in `  1f: R_X86_64_PLT32 name-0x4`.
@@ -224,9 +259,8 @@ fn stack_taken(instruction: &str) -> u64 {
 
 /// Copies the sources into the environment under their own relative paths. Files that have not
 /// changed keep their times, so Kbuild rebuilds only what it must.
-fn stage(env: &KernelEnv) -> Result<()> {
+fn stage(staged: &Path) -> Result<()> {
     let repository = repository()?;
-    let staged = env.root().join("build");
     for part in STAGED {
         let (from, to) = (repository.join(part), staged.join(part));
         if from.is_dir() {
@@ -285,17 +319,17 @@ mod tests {
     const DISASSEMBLY: &str = "\
 Disassembly of section .text:
 
-0000000000000010 <spike::run>:
+0000000000000010 <rmpopt::run>:
   10:\tpush   %rbx
   11:\tsub    $0x420,%rsp
-  18:\tcall   1d <spike::run+0xd>
+  18:\tcall   1d <rmpopt::run+0xd>
 \t\t\t19: R_X86_64_PLT32\tcore::panicking::panic_bounds_check-0x4
   1d:\tadd    $0x420,%rsp
 
-0000000000000030 <spike::float>:
+0000000000000030 <rmpopt::float>:
   30:\tmovsd  (%rdi),%xmm0
   34:\tsub    $0xffffffffffffff80,%rsp
-  38:\tcall   3d <spike::float+0xd>
+  38:\tcall   3d <rmpopt::float+0xd>
 \t\t\t39: R_X86_64_PLT32\tktime_get-0x4
 ";
 
@@ -307,23 +341,24 @@ Disassembly of section .text:
                 assert_eq!((section, addresses), (".text", &["0x19".to_owned()][..]));
                 Ok("0x0000000000000019\n\
                     /usr/lib/rustlib/src/rust/library/core/src/slice/index.rs:12\n\
-                    /build/kernel/spike/../../crates/a/src/b.rs:31 (discriminator 2)\n\
-                    /build/kernel/spike/c.rs:9\n"
+                    /build/kernel/src/../../crates/a/src/b.rs:31 (discriminator 2)\n\
+                    /build/kernel/src/c.rs:9\n"
                     .to_owned())
             })
             .unwrap();
         let places = &found.panics["core::panicking::panic_bounds_check"];
-        assert_eq!(places.iter().collect::<Vec<_>>(), ["crates/a/src/b.rs:31"]);
+        let place = "core/src/slice/index.rs, from crates/a/src/b.rs:31";
+        assert_eq!(places.iter().collect::<Vec<_>>(), [place]);
         assert_eq!((found.panics.len(), found.sites.len()), (1, 0));
-        assert_eq!(found.floats.iter().collect::<Vec<_>>(), ["spike::float"]);
-        assert_eq!(found.frames, [(0x428, "spike::run".to_owned())]);
+        assert_eq!(found.floats.iter().collect::<Vec<_>>(), ["rmpopt::float"]);
+        assert_eq!(found.frames, [(0x428, "rmpopt::run".to_owned())]);
     }
 
     #[test]
     fn own_lines_are_named_from_the_root() {
-        assert_eq!(our_line("/build/kernel/spike/c.rs:9"), Some("kernel/spike/c.rs:9"));
+        assert_eq!(our_line("/build/kernel/src/c.rs:9"), Some("kernel/src/c.rs:9"));
         assert_eq!(our_line("/kernel/src/rust/kernel/types.rs:9"), None);
-        assert_eq!(our_line("/build/kernel/spike/c.rs:?"), None);
+        assert_eq!(our_line("/build/kernel/src/c.rs:?"), None);
     }
 
     #[test]

@@ -6,7 +6,7 @@ mod hardware_doc;
 mod kernel_boot;
 mod kernel_env;
 mod kernel_module;
-mod kernel_spike;
+mod kernel_test;
 mod mutants;
 mod process;
 
@@ -33,8 +33,8 @@ enum Command {
     HardwareDoc,
     /// Make the folder in which kernel modules are built for a stock distribution kernel
     KernelEnv(kernel_env::Args),
-    /// Build the control plane as a kernel module and load it in QEMU
-    KernelSpike(kernel_spike::Args),
+    /// Build the kernel module, look at its object, and test it in a stock kernel under QEMU
+    KernelTest(kernel_test::Args),
     /// Change the code of snp-defs and snp-model in small ways and see whether tests notice
     Mutants(mutants::Args),
 }
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
         Command::Ci(args) => ci::run(&args),
         Command::HardwareDoc => hardware_doc::run(),
         Command::KernelEnv(args) => kernel_env::run(&args),
-        Command::KernelSpike(args) => kernel_spike::run(&args),
+        Command::KernelTest(args) => kernel_test::run(&args),
         Command::Mutants(args) => mutants::run(&args),
     };
     match result {

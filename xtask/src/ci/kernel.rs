@@ -1,4 +1,4 @@
-//! The module in a stock kernel, by `cargo xtask kernel-spike`, where its environment can be made.
+//! The module in a stock kernel, by `cargo xtask kernel-test`, where its environment can be made.
 
 use anyhow::Result;
 
@@ -17,6 +17,6 @@ pub(super) fn run(ci: &mut Ci) -> Result<Outcome> {
         return skipped("its environment is made of Debian packages, and apt-get is missing");
     }
     let mut command = ci.program("cargo");
-    command.args(["xtask", "kernel-spike"]);
+    command.args(["xtask", "kernel-test"]);
     ci.show(&mut command)
 }

@@ -112,7 +112,7 @@ impl Window {
 
     /// First region past the window (clamped to [`Region::LIMIT`]).
     pub const fn end(self) -> u32 {
-        let end = self.base.get() + Self::REGIONS;
+        let end = self.base.get().saturating_add(Self::REGIONS);
         if end < Region::LIMIT {
             end
         } else {

@@ -1,5 +1,7 @@
 //! What an operator can set, with its defaults.
 
+use core::num::NonZeroU64;
+
 use crate::rmpopt_core::{LivenessBound, WorstCase, MICROSECOND, MILLISECOND, SECOND};
 use crate::snp_defs::Window;
 
@@ -82,8 +84,10 @@ impl Config {
     pub fn liveness_bound(&self, cores: u16, costs: &WorstCase) -> LivenessBound {
         let candidates = u64::from(Window::REGIONS);
         let turns = u64::from(cores).div_ceil(u64::from(self.followers_at_once.max(1)));
-        let per_hold = (self.hold_ns / costs.fast_ns.max(1)).max(1);
-        let holds = candidates.div_ceil(per_hold);
+        let per_hold = NonZeroU64::new(self.hold_ns / costs.fast_ns.max(1));
+        let per_hold = per_hold.unwrap_or(NonZeroU64::MIN);
+        // Rounded up; the type tells the compiler that this does not divide by 0.
+        let holds = candidates.saturating_add(per_hold.get().wrapping_sub(1)) / per_hold;
         let hold_ns = self.hold_ns.saturating_add(costs.slow_ns).saturating_add(costs.entry_ns);
         LivenessBound {
             tick_ns: self.tick_ns,

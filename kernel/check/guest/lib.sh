@@ -1,0 +1,81 @@
+# What the test machines' scripts share. Each test prints one line, "test: NAME ok" or
+# "test: NAME FAILED why", which `cargo xtask kernel-test` reads.
+
+E=/sys/kernel/debug/x86/rmpopt
+# Times short enough for a test; an emulated RMPOPT on an emulated CPU is a slow one.
+FAST="delay_ms=100 merge_ms=20 follow_ms=50 tick_ms=20 hold_us=2000 slow_us=5000 audit_ms=200"
+
+ok() { echo "test: $1 ok"; }
+failed() { echo "test: $*"; }
+
+# test NAME COMMAND...: the command succeeds.
+test_that() {
+    name=$1
+    shift
+    if "$@"; then ok $name; else failed "$name FAILED: $* gives $?"; fi
+}
+
+# The emulated module with these parameters.
+load() { insmod /rmpopt.ko emulate=model $FAST "$@"; }
+
+# A command for the emulated host.
+control() { echo "$*" > $E/emu/control; }
+
+# played NAME SCRIPT GIB CHECK_OPTION MODULE_OPTIONS...: the checker plays a script to a fresh module.
+played() {
+    name=$1 script=$2 gib=$3 option=$4
+    shift 4
+    load emu_mem=${gib}G "$@" || { failed "$name FAILED: insmod gives $?"; return; }
+    /check $gib $option /$script.txt > /told 2>&1
+    code=$?
+    cat /told
+    rmmod rmpopt || { failed "$name FAILED: rmmod gives $?"; return; }
+    if [ $code = 0 ]; then ok $name; else failed "$name FAILED: the checker found something"; fi
+}
+
+# red SCRIPT: the checker sees the fault that the script seeds.
+red() {
+    load emu_mem=16G || { failed "$1 FAILED: insmod gives $?"; return; }
+    /check 16 /$1.txt > /told 2>&1
+    cat /told
+    rmmod rmpopt || { failed "$1 FAILED: rmmod gives $?"; return; }
+    if grep -q "^check: RED .*$2" /told; then ok $1; else failed "$1 FAILED: not seen"; fi
+}
+
+# No law was broken.
+laws_hold() { ! grep -q 'breaches [^0]' $E/emu/laws; }
+
+# CPUs 1 to 3 go offline and come back, over and over, until there is a file /stop.
+toggle() {
+    n=0
+    while [ ! -e /stop ]; do
+        for cpu in 1 2 3; do
+            echo 0 > /sys/devices/system/cpu/cpu$cpu/online || failed "toggle FAILED: offline $cpu"
+            usleep 30000
+            echo 1 > /sys/devices/system/cpu/cpu$cpu/online || failed "toggle FAILED: online $cpu"
+        done
+        n=$((n + 3))
+    done
+    echo "CPUs went and came $n times"
+}
+
+# under_hotplug NAME: guests live and die while CPUs go and come; then SNP goes down while one is
+# away, whose base is cleared when it is back.
+under_hotplug() {
+    load emu_mem=16G || { failed "$1 FAILED: insmod gives $?"; return; }
+    rm -f /stop
+    toggle &
+    toggler=$!
+    /check 16 /hot.txt
+    test_that $1.lives [ $? = 0 ]
+    : > /stop
+    wait $toggler
+    for cpu in 2 3; do echo 0 > /sys/devices/system/cpu/cpu$cpu/online; done
+    test_that $1.down control snp-down
+    test_that $1.left grep -q 'base 0x1' $E/emu/cores
+    for cpu in 2 3; do echo 1 > /sys/devices/system/cpu/cpu$cpu/online; done
+    usleep 100000
+    test_that $1.cleared [ "$(grep -c 'base 0x0$' $E/emu/cores)" = "$(wc -l < $E/emu/cores)" ]
+    test_that $1.laws laws_hold
+    rmmod rmpopt || failed "$1 FAILED: rmmod gives $?"
+}

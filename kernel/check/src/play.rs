@@ -1,0 +1,160 @@
+//! Playing a script, and the comparisons.
+//!
+//! Lines go to the control file, except these:
+//! ```text
+//! # anything            a comment
+//! sleep MS              nothing for so long
+//! settle MS             the tables become what they must be, within so long
+//! guests N SEED         the lives of so many guests
+//! stat KEY LEAST MOST   a line of `stats` has a value between the two
+//! ```
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use crate::account::{Account, Effect};
+use crate::files;
+use crate::guests;
+use crate::table::{self, Table};
+
+/// Between two looks at a table that is not yet what it must be.
+const LOOK: Duration = Duration::from_millis(20);
+
+struct Player {
+    regions: usize,
+    account: Account,
+    /// What the driver believes is compared, too.
+    beliefs: bool,
+    steps: u32,
+    looks: u32,
+    longest: Duration,
+}
+
+/// Plays a script; what was done, or what was wrong.
+pub(crate) fn play(regions: &str, script: &str, beliefs: bool) -> Result<String, String> {
+    let regions = regions.parse().map_err(|_| format!("{regions:?}: expected a number"))?;
+    let text = std::fs::read_to_string(script).map_err(|error| format!("{script}: {error}"))?;
+    let mut player = Player {
+        regions,
+        account: Account::new(regions),
+        beliefs,
+        steps: 0,
+        looks: 0,
+        longest: Duration::ZERO,
+    };
+    for (number, line) in text.lines().enumerate() {
+        player.line(line).map_err(|wrong| format!("line {}, {line:?}: {wrong}", number + 1))?;
+    }
+    player.end()?;
+    Ok(format!(
+        "{} steps, {} tables compared, longest wait {} ms",
+        player.steps,
+        player.looks,
+        player.longest.as_millis()
+    ))
+}
+
+impl Player {
+    fn line(&mut self, line: &str) -> Result<(), String> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let number = |word: &str| word.parse::<u64>().map_err(|_| format!("{word:?}: no number"));
+        match words[..] {
+            [] | ["#", ..] => Ok(()),
+            ["sleep", ms] => {
+                sleep(Duration::from_millis(number(ms)?));
+                self.is_safe()
+            }
+            ["settle", ms] => self.settle(Duration::from_millis(number(ms)?)),
+            ["guests", count, seed] => {
+                let lives = guests::lives(number(count)?, number(seed)?, self.regions as u64);
+                lives.iter().try_for_each(|step| self.step(step))
+            }
+            ["stat", key, least, most] => {
+                let stats = files::read("stats")?;
+                let value = files::value(&stats, key).ok_or("stats has no such key")?;
+                if value < number(least)? || value > number(most)? {
+                    return Err(format!("it is {value}"));
+                }
+                Ok(())
+            }
+            _ => self.step(line),
+        }
+    }
+
+    /// One write to the control file. Whatever the module says of it, the tables are looked at.
+    fn step(&mut self, commands: &str) -> Result<(), String> {
+        self.steps += 1;
+        let mut touched = false;
+        for command in commands.lines() {
+            touched |= self.account.note(command)? != Effect::None;
+        }
+        let written = files::control(commands);
+        if touched && let Err(wrong) = self.is_safe() {
+            let said = written.err().map_or("nothing".to_owned(), |error| error.to_string());
+            return Err(format!("{wrong}; the module says: {said}"));
+        }
+        written.map_err(|error| format!("the module refused {commands:?}: {error}"))
+    }
+
+    fn hardware(&mut self) -> Result<Table, String> {
+        self.looks += 1;
+        table::parse(&files::read("emu/table")?, self.regions)
+    }
+
+    fn is_safe(&mut self) -> Result<(), String> {
+        let table = self.hardware()?;
+        self.account.unsafe_row(&table).map_or(Ok(()), Err)
+    }
+
+    /// What is wrong with the tables now.
+    fn unsettled(&mut self) -> Result<Option<String>, String> {
+        let cpus = files::online()?;
+        let expected = self.account.settled(&cpus);
+        let mut found = self.hardware()?;
+        if let Some(wrong) = self.account.unsafe_row(&found) {
+            return Err(wrong);
+        }
+        // A CPU that is offline keeps its table.
+        for row in &mut found {
+            row.retain(|cpu| cpus.contains(cpu));
+        }
+        if let Some(wrong) = table::difference(&found, &expected) {
+            return Ok(Some(format!("the hardware: {wrong}")));
+        }
+        if !self.beliefs {
+            return Ok(None);
+        }
+        self.looks += 1;
+        let believed = table::parse(&files::read("rmpopt-table")?, self.regions)?;
+        let wrong = table::difference(&believed, &expected);
+        Ok(wrong.map(|wrong| format!("the driver's belief: {wrong}")))
+    }
+
+    fn settle(&mut self, limit: Duration) -> Result<(), String> {
+        let started = Instant::now();
+        while let Some(wrong) = self.unsettled()? {
+            if started.elapsed() > limit {
+                return Err(format!("not settled after {} ms: {wrong}", limit.as_millis()));
+            }
+            sleep(LOOK);
+        }
+        self.longest = self.longest.max(started.elapsed());
+        Ok(())
+    }
+
+    /// The module's own account of the laws must be clean, too.
+    fn end(&mut self) -> Result<(), String> {
+        self.is_safe()?;
+        let (laws, stats) = (files::read("emu/laws")?, files::read("stats")?);
+        for key in ["law.1.breaches", "law.4.breaches", "law.6.breaches"] {
+            match files::value(&laws, key) {
+                Some(0) => {}
+                other => return Err(format!("{key} is {other:?}, expected 0")),
+            }
+        }
+        match files::value(&stats, "unclean") {
+            Some(0) => Ok(()),
+            other => Err(format!("unclean is {other:?}, expected 0")),
+        }
+    }
+}

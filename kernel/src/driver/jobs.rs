@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+//! A core's work item: MSR writes, verifies, broadcasts, holds of a woken follower.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use kernel::cpu::CpuId;
+use kernel::cpumask::CpumaskVar;
+use kernel::prelude::*;
+
+use super::perform::{self, NOT_RUN};
+use super::{Driver, Life, Offer, Ran, State};
+use crate::rmpopt_core::{CoreId, Event, Ticket, Verdict};
+use crate::snp_defs::{Counter, Region, RmpoptBase, RmpoptFunction};
+use crate::sys::crew::Crew;
+use crate::sys::{cpu, ipi};
+
+/// Something to do, fetched under the lock and done without it.
+enum Job {
+    Base(RmpoptBase),
+    Verify(Region, Ticket),
+    Broadcast(Region, Ticket),
+    Hold(KBox<Offer>),
+}
+
+/// Does what there is, giving way after each job.
+pub(super) fn work(crew: &Crew<Driver>, core: CoreId) {
+    // A bound worker stays on its CPU; only if that went offline before it began, it is elsewhere.
+    let here = cpu::this();
+    if crew.hardware.topology.core_of(here) != Some(core) {
+        if let Some(there) = crew.hardware.topology.online_cpu(core) {
+            crew.work_on(core.index(), there);
+        }
+        return;
+    }
+    loop {
+        let job = next(crew, &mut crew.state.lock(), core);
+        match job {
+            None => return,
+            Some(Job::Base(base)) => write_base(crew, core, here, base),
+            Some(Job::Verify(region, ticket)) => verify(crew, core, region, ticket),
+            Some(Job::Broadcast(region, ticket)) => broadcast(crew, core, region, ticket),
+            Some(Job::Hold(offer)) => hold(crew, core, offer),
+        }
+        cpu::let_others_run();
+    }
+}
+
+fn next(crew: &Crew<Driver>, state: &mut State, core: CoreId) -> Option<Job> {
+    let job = state.job(core)?;
+    if let Some(base) = job.base.take() {
+        return Some(Job::Base(base));
+    }
+    if let Some((region, ticket)) = job.verify.take() {
+        return Some(Job::Verify(region, ticket));
+    }
+    if let Some((region, ticket)) = job.broadcast.take() {
+        return Some(Job::Broadcast(region, ticket));
+    }
+    if !job.woken {
+        return None;
+    }
+    match crew.offers.get(core.index()).and_then(|slot| slot.take()) {
+        Some(offer) => Some(Job::Hold(offer)),
+        None => {
+            perform::follower_ended(crew, state, core);
+            perform::pump(crew, state);
+            None
+        }
+    }
+}
+
+/// The job was answered.
+fn answered(crew: &Crew<Driver>, state: &mut State, event: Event<'_>) {
+    state.busy = state.busy.saturating_sub(1);
+    state.changed = crew.now();
+    perform::tell(crew, state, event);
+}
+
+fn write_base(crew: &Crew<Driver>, core: CoreId, here: u32, base: RmpoptBase) {
+    // What may be run there is known again only when it has been read back.
+    crew.enable(core, false);
+    let read = crew.hardware.write_base(here, core, base);
+    crew.counts.one(Counter::BaseWrites);
+    crew.enable(core, read.snp_en && read.base.is_some_and(RmpoptBase::is_enabled));
+    let answer = Event::BaseWritten { core, base: read.base, snp_en: read.snp_en };
+    answered(crew, &mut crew.state.lock(), answer);
+}
+
+fn verify(crew: &Crew<Driver>, core: CoreId, region: Region, ticket: Ticket) {
+    let (ran, took_ns) = crew.execute(core, region, RmpoptFunction::Verify);
+    crew.counts.one(Counter::RmpoptLeader);
+    let verdict = match ran {
+        Ran::Carry(true) => Verdict::Clean,
+        Ran::Carry(false) => Verdict::Dirty,
+        Ran::Fault => Verdict::Fault,
+        Ran::Not => NOT_RUN,
+    };
+    let answer = Event::Verified { ticket, core, region, verdict, took_ns };
+    answered(crew, &mut crew.state.lock(), answer);
+}
+
+/// One interrupt to one CPU of every enabled core but the leader, as upstream has it.
+fn broadcast(crew: &Crew<Driver>, leader: CoreId, region: Region, ticket: Ticket) {
+    if let Ok(mut mask) = CpumaskVar::new_zero(GFP_KERNEL) {
+        let mut seen = None;
+        for (number, core) in crew.hardware.topology.cpus() {
+            // Threads of a core have neighbouring places only on some machines: one is enough, and
+            // a second does no harm (upstream, spec/rmpopt.md 3).
+            let first = crew.hardware.topology.online_cpu(core) == Some(number);
+            if core == leader || seen == Some(core) || !first || !crew.is_enabled(core) {
+                continue;
+            }
+            seen = Some(core);
+            if let Some(number) = CpuId::from_u32(number) {
+                mask.set(number);
+                crew.counts.interrupt();
+            }
+        }
+        let ran = AtomicU64::new(0);
+        ipi::on_mask(&mask, &|| {
+            if let Some(core) = crew.hardware.topology.core_of(cpu::this()) {
+                if let (Ran::Carry(_), _) = crew.execute(core, region, RmpoptFunction::Verify) {
+                    ran.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+        crew.counts.add(Counter::RmpoptFollowers, ran.load(Ordering::Relaxed));
+    } else {
+        // Upstream skips the pass, too.
+        kernel::pr_warn_once!("no memory for a CPU mask: followers are passed over\n");
+    }
+    answered(crew, &mut crew.state.lock(), Event::BroadcastDone { ticket });
+}
+
+fn hold(crew: &Crew<Driver>, core: CoreId, mut offer: KBox<Offer>) {
+    let told = crew.hold(core, &mut offer);
+    let mut state = crew.state.lock();
+    if told {
+        state.report(crew.now(), &offer);
+    }
+    let ended = !told || offer.faulted || offer.run.report().finished;
+    if !ended && state.life == Life::Runs {
+        if let Some(slot) = crew.offers.get(core.index()) {
+            // A newer offer takes the place of this one.
+            drop(slot.put_back(offer));
+        }
+    }
+    perform::pump(crew, &mut state);
+}

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+//! From SNP_INIT to SNP's going down, and the module's own end.
+
+use core::sync::atomic::Ordering;
+
+use kernel::prelude::*;
+use kernel::time::msecs_to_jiffies;
+
+use super::perform;
+use super::{Driver, Life};
+use crate::rmpopt_core::{CoreId, Event, Request, Time};
+use crate::snp_defs::Counter;
+use crate::sys::crew::Crew;
+
+/// How long the end may take before it is logged that it takes long, in milliseconds.
+const PATIENCE_MS: u32 = 10_000;
+
+/// The module is loaded: what happens to SNP is listened for from here on.
+pub(crate) fn begin(crew: &Crew<Driver>) -> Result {
+    if crew.hardware.is_silicon() {
+        // Without the probes on SNP's life the driver would run RMPOPT while SNP goes down.
+        pr_err!(
+            "not loaded: this host can use RMPOPT, but this version does not follow SNP_INIT and \
+             SNP's shutdown on real hardware yet\n"
+        );
+        return Err(EOPNOTSUPP);
+    }
+    crew.watch_cpus()
+}
+
+/// SNP_INIT has ended: all tables are empty, nothing that was believed holds.
+pub(crate) fn snp_initialised(crew: &Crew<Driver>) {
+    let mut state = crew.state.lock();
+    // Marks from before say nothing of the RMP that was just built.
+    crew.activity.drain(|_| {});
+    for core in (0..crew.hardware.topology.cores()).map(CoreId) {
+        crew.enable(core, false);
+    }
+    crew.stop.store(false, Ordering::SeqCst);
+    state.life = Life::Runs;
+    state.timer = Time::NEVER;
+    state.first_pass_logged = false;
+    state.pass_open = false;
+    crew.counts.one(Counter::SnpInits);
+    pr_info!(
+        "SNP is initialised: {} regions on {} cores\n",
+        crew.hardware.memory.regions(),
+        crew.hardware.topology.cores()
+    );
+    perform::tell(crew, &mut state, Event::SnpInitialised(&crew.place()));
+}
+
+/// SNP is about to go down: returns when no RMPOPT runs and none will, and the bases are 0.
+pub(crate) fn snp_goes_down(crew: &Crew<Driver>) -> Result {
+    crew.stop.store(true, Ordering::SeqCst);
+    end(crew, Event::SnpGoingDown)?;
+    pr_info!("SNP goes down: stopped\n");
+    Ok(())
+}
+
+/// The module goes. Base and enable bit of each core stay as they are if SNP is up.
+pub(crate) fn unload(crew: &Crew<Driver>) {
+    crew.forget_cpus();
+    crew.stop.store(true, Ordering::SeqCst);
+    // The error is in the log; dropping the crew cancels what is left.
+    let _ = end(crew, Event::Unload);
+}
+
+/// The operator asks for something.
+pub(crate) fn request(crew: &Crew<Driver>, request: Request) {
+    perform::tell(crew, &mut crew.state.lock(), Event::Request(request));
+}
+
+/// A guest has been decommissioned.
+pub(crate) fn guest_decommissioned(crew: &Crew<Driver>) {
+    perform::tell(crew, &mut crew.state.lock(), Event::GuestDecommissioned);
+}
+
+fn end(crew: &Crew<Driver>, event: Event<'_>) -> Result {
+    let mut state = crew.state.lock();
+    // Until the policy says that it has stopped.
+    state.life = Life::Runs;
+    perform::tell(crew, &mut state, event);
+    let patience = msecs_to_jiffies(PATIENCE_MS);
+    while state.life != Life::Stopped {
+        use kernel::sync::CondVarTimeoutResult;
+        let waited = crew.ended.wait_interruptible_timeout(&mut state, patience);
+        if matches!(waited, CondVarTimeoutResult::Timeout) {
+            pr_err!("not stopped after {} ms\n", PATIENCE_MS);
+            return Err(EBUSY);
+        }
+        if matches!(waited, CondVarTimeoutResult::Signal { .. }) {
+            // The end is not left half done for a signal.
+            drop(state);
+            crate::sys::cpu::let_others_run();
+            state = crew.state.lock();
+        }
+    }
+    drop(state);
+    let running = crew.running.load(Ordering::SeqCst);
+    if running > 0 {
+        crew.unclean.fetch_add(1, Ordering::Relaxed);
+        pr_err!("{running} RMPOPTs run after the stop\n");
+    }
+    Ok(())
+}
+
+/// Whether an offer is to be swallowed: a seeded fault.
+#[cfg(emulate)]
+pub(super) fn swallows(crew: &Crew<Driver>) -> bool {
+    let left = &crew.swallow;
+    left.load(Ordering::Relaxed) != 0
+        && left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
+}

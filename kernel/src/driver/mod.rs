@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+//! The executor: carries out what the policy decides, on real CPUs and in real time.
+//!
+//! * The policy and all that is decided about lie under one mutex, [`State`].
+//! * Work of a core (MSR writes, a leader's verifies, woken followers) runs in that core's work item,
+//!   on one of its CPUs, and takes the mutex only to fetch a job and to report.
+//! * A follower that rides on a tick runs in a deferrable pinned timer and takes no lock: its batch
+//!   and its report pass through [`Slot`]s.
+//! * Every RMPOPT goes through [`Driver::execute`], where law 4 is kept.
+
+pub(crate) mod cpus;
+mod jobs;
+pub(crate) mod life;
+mod perform;
+mod ride;
+
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use kernel::interrupt::local_interrupt_disable;
+use kernel::prelude::*;
+use kernel::sync::{new_condvar, new_mutex, CondVar, Mutex};
+
+use crate::counts::Counts;
+use crate::hardware::Hardware;
+use crate::memory::Place;
+use crate::plan::Plan;
+use crate::rmpopt_core::{words_for, Activity, BatchReport, CoreId, Event, Run, Ticket, Time};
+use crate::snp_defs::{Counter, Region, RmpoptBase, RmpoptFunction};
+use crate::sys::crew::{Crew, Owner};
+use crate::sys::slot::Slot;
+use crate::words::Words;
+
+/// A batch that a core was offered, or is at work on.
+pub(crate) struct Offer {
+    run: Run,
+    /// The instruction faulted.
+    faulted: bool,
+}
+
+/// What a core is to do in its work item.
+#[derive(Clone, Copy, Default)]
+struct Jobs {
+    base: Option<RmpoptBase>,
+    verify: Option<(Region, Ticket)>,
+    broadcast: Option<(Region, Ticket)>,
+    /// The core is woken for its offer: it does not wait for a tick any more.
+    woken: bool,
+    /// When to wake it if no tick came.
+    by: Time,
+    /// Its last CPU is going offline: what comes now waits.
+    leaving: bool,
+}
+
+/// Where the policy is in its life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Life {
+    /// It has stopped, or never began.
+    Stopped,
+    Runs,
+    /// It has asked to quiesce.
+    Quiescing,
+}
+
+/// All that is decided about.
+pub(crate) struct State {
+    pub(crate) plan: Plan,
+    pub(crate) life: Life,
+    jobs: KVVec<Jobs>,
+    /// When the policy wants [`Event::Timer`].
+    timer: Time,
+    /// Jobs given out and not answered.
+    busy: u32,
+    /// Followers' work items under way.
+    woken: u16,
+    /// No offer waits to be woken for before this.
+    next_wake: Time,
+    /// Passes logged.
+    passes: u64,
+    pass_began: Time,
+    pass_open: bool,
+    first_pass_logged: bool,
+    /// When the policy was last told something that changes what it believes.
+    pub(crate) changed: Time,
+}
+
+/// The executor.
+#[pin_data]
+pub(crate) struct Driver {
+    pub(crate) hardware: Hardware,
+    pub(crate) counts: Counts,
+    pub(crate) activity: Activity<Words>,
+    /// No RMPOPT begins any more. Set first of all when SNP goes down.
+    stop: AtomicBool,
+    /// RMPOPTs under way.
+    running: AtomicU32,
+    /// Cores on which SNP_EN and the enable bit were read back since the last SNP_INIT.
+    enabled: KVVec<AtomicBool>,
+    offers: KVVec<Slot<Offer>>,
+    /// Holds of ticks, to be reported.
+    done: KVVec<Slot<Offer>>,
+    /// Longest hold, in nanoseconds, its last RMPOPT not counted.
+    pub(crate) longest_hold_ns: AtomicU64,
+    /// Something was left when the policy had stopped: law 6.
+    pub(crate) unclean: AtomicU64,
+    /// RMPOPTs that faulted though enabled: law 4.
+    pub(crate) faults: AtomicU64,
+    /// Offers to swallow: a seeded fault.
+    #[cfg(emulate)]
+    pub(crate) swallow: AtomicU32,
+    #[pin]
+    pub(crate) state: Mutex<State>,
+    /// The policy has stopped.
+    #[pin]
+    ended: CondVar,
+}
+
+/// How an RMPOPT ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Ran {
+    Carry(bool),
+    Fault,
+    /// It was not run: the driver stops, the core is not enabled, or we are on another one.
+    Not,
+}
+
+/// A driver of this hardware; nothing runs before SNP_INIT.
+pub(crate) fn crew(hardware: Hardware) -> Result<impl PinInit<Crew<Driver>, Error>> {
+    let cores = hardware.topology.cores();
+    Ok(Crew::new(Driver::new(hardware), usize::from(cores)))
+}
+
+impl Driver {
+    fn new(hardware: Hardware) -> impl PinInit<Self, Error> {
+        let regions = hardware.memory.regions();
+        let cores = hardware.topology.cores();
+        let marks = words_for(regions);
+        let proof = hardware.proof;
+        try_pin_init!(Self {
+            hardware: hardware,
+            counts: Counts::new(),
+            activity: Activity::new(Words::new(marks)?, Words::new(marks)?),
+            stop: AtomicBool::new(true),
+            running: AtomicU32::new(0),
+            enabled: each(cores, || AtomicBool::new(false))?,
+            offers: each(cores, Slot::new)?,
+            done: each(cores, Slot::new)?,
+            longest_hold_ns: AtomicU64::new(0),
+            unclean: AtomicU64::new(0),
+            faults: AtomicU64::new(0),
+            #[cfg(emulate)]
+            swallow: AtomicU32::new(0),
+            state <- new_mutex!(State::new(Plan::new(proof, cores, regions)?, cores)?, "rmpopt"),
+            ended <- new_condvar!("rmpopt"),
+        }? Error)
+    }
+
+    pub(crate) fn now(&self) -> Time {
+        crate::sys::clock::now()
+    }
+
+    /// Cores and memory as a policy sees them.
+    pub(crate) fn place(&self) -> Place<'_> {
+        Place { topology: &self.hardware.topology, memory: &self.hardware.memory }
+    }
+
+    pub(crate) fn is_enabled(&self, core: CoreId) -> bool {
+        self.enabled.get(core.index()).is_some_and(|enabled| enabled.load(Ordering::Acquire))
+    }
+
+    fn enable(&self, core: CoreId, on: bool) {
+        if let Some(enabled) = self.enabled.get(core.index()) {
+            enabled.store(on, Ordering::Release);
+        }
+    }
+
+    /// The one place where RMPOPT is run (law 4): interrupts off, so that we stay on this CPU; it is
+    /// the core meant; SNP_EN and the enable bit were read back there; the driver does not stop.
+    /// Returns how it ended and how long it took, in nanoseconds.
+    fn execute(&self, core: CoreId, region: Region, function: RmpoptFunction) -> (Ran, u64) {
+        let here = local_interrupt_disable();
+        let cpu = crate::sys::cpu::held(&here);
+        // Counted before `stop` is looked at: who sets `stop` and then sees 0 knows that none runs.
+        self.running.fetch_add(1, Ordering::SeqCst);
+        let ours = self.hardware.topology.core_of(cpu) == Some(core);
+        if !ours || !self.is_enabled(core) || self.stop.load(Ordering::SeqCst) {
+            self.running.fetch_sub(1, Ordering::SeqCst);
+            return (Ran::Not, 0);
+        }
+        let before = self.now();
+        let outcome = self.hardware.rmpopt(&here, core, region, function);
+        let took_ns = self.now().since(before);
+        self.running.fetch_sub(1, Ordering::SeqCst);
+        drop(here);
+        self.counts.one(Counter::RmpoptExecuted);
+        self.counts.add(Counter::CpuTaken, took_ns);
+        self.counts.one(match (function, outcome) {
+            (RmpoptFunction::Report, _) => Counter::RmpoptReport,
+            (RmpoptFunction::Verify, _) => Counter::RmpoptVerify,
+        });
+        match outcome {
+            Ok(carry) => {
+                if function == RmpoptFunction::Verify {
+                    let counter = if carry { Counter::RmpoptClean } else { Counter::RmpoptDirty };
+                    self.counts.one(counter);
+                }
+                (Ran::Carry(carry), took_ns)
+            }
+            Err(fault) => {
+                // Nothing is safe to run on this host any more.
+                self.stop.store(true, Ordering::SeqCst);
+                if self.faults.fetch_add(1, Ordering::Relaxed) == 0 {
+                    pr_err!("RMPOPT raised an exception on CPU {cpu} ({fault:?}): stopped\n");
+                }
+                (Ran::Fault, took_ns)
+            }
+        }
+    }
+
+    /// One hold: RMPOPT after RMPOPT until the budget is used up or the batch is done.
+    /// False if nothing can be reported of it.
+    fn hold(&self, core: CoreId, offer: &mut Offer) -> bool {
+        let run = &mut offer.run;
+        let function = run.batch().function;
+        let counter = match function {
+            RmpoptFunction::Verify => Counter::RmpoptFollowers,
+            RmpoptFunction::Report => Counter::AuditsRun,
+        };
+        run.begin_hold(self.now());
+        let mut last_ns = 0;
+        while let Some(region) = run.region() {
+            let (ran, took_ns) = self.execute(core, region, function);
+            let carry = match ran {
+                Ran::Carry(carry) => carry,
+                Ran::Fault => {
+                    offer.faulted = true;
+                    return true;
+                }
+                Ran::Not => return false,
+            };
+            last_ns = took_ns;
+            self.counts.one(counter);
+            if run.record(self.now(), took_ns, carry) != crate::rmpopt_core::Step::More {
+                break;
+            }
+        }
+        let held_ns = run.report().held_ns.saturating_sub(last_ns);
+        self.longest_hold_ns.fetch_max(held_ns, Ordering::Relaxed);
+        self.counts.add(Counter::RmpoptSlow, u64::from(run.report().slow));
+        true
+    }
+}
+
+impl State {
+    fn new(plan: Plan, cores: u16) -> Result<Self> {
+        Ok(Self {
+            plan,
+            life: Life::Stopped,
+            jobs: each(cores, Jobs::default)?,
+            timer: Time::NEVER,
+            busy: 0,
+            woken: 0,
+            next_wake: Time::NEVER,
+            passes: 0,
+            pass_began: Time::ZERO,
+            pass_open: false,
+            first_pass_logged: false,
+            changed: Time::ZERO,
+        })
+    }
+
+    fn job(&mut self, core: CoreId) -> Option<&mut Jobs> {
+        self.jobs.get_mut(core.index())
+    }
+
+    /// A hold's report, or the fault that ended it.
+    fn report(&mut self, now: Time, offer: &Offer) {
+        let batch = offer.run.batch();
+        if offer.faulted {
+            let (core, ticket) = (batch.core, batch.ticket);
+            self.plan.policy().handle(now, Event::BatchFault { core, ticket });
+        } else {
+            self.batch(now, offer.run.report());
+        }
+    }
+
+    fn batch(&mut self, now: Time, report: &BatchReport) {
+        self.changed = now;
+        self.plan.policy().handle(now, Event::Batch(report));
+    }
+}
+
+impl Owner for Driver {
+    fn control(crew: &Crew<Self>) {
+        perform::control(crew);
+    }
+    fn drain(crew: &Crew<Self>) {
+        perform::drain(crew);
+    }
+    fn work(crew: &Crew<Self>, member: usize) {
+        jobs::work(crew, CoreId(member as u16));
+    }
+    fn tick(crew: &Crew<Self>, member: usize) {
+        ride::tick(crew, CoreId(member as u16));
+    }
+    fn cpu_online(crew: &Crew<Self>, cpu: u32) {
+        cpus::online(crew, cpu);
+    }
+    fn cpu_offline(crew: &Crew<Self>, cpu: u32) {
+        cpus::offline(crew, cpu);
+    }
+}
+
+/// Marks that a region's pages became shared, after the RMPUPDATE. From any context.
+pub(crate) fn became_shared(crew: &Crew<Driver>, region: Region) {
+    if crew.activity.became_shared(region) {
+        crew.drain_in(crate::params::tick_ns());
+    }
+}
+
+/// Marks that pages of a region were assigned, after the RMPUPDATE. From any context.
+pub(crate) fn lost(crew: &Crew<Driver>, region: Region) {
+    if crew.activity.lost(region) {
+        crew.drain_in(crate::params::tick_ns());
+    }
+}
+
+/// A vector with one of something for each core.
+fn each<T>(cores: u16, one: impl Fn() -> T) -> Result<KVVec<T>> {
+    let mut all = KVVec::with_capacity(usize::from(cores), GFP_KERNEL)?;
+    for _ in 0..cores {
+        all.push(one(), GFP_KERNEL)?;
+    }
+    Ok(all)
+}

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+//! Commands of the file `emu/control`.
+//!
+//! ```text
+//! snp-init                          SNP_INIT; then the driver is told
+//! snp-down                          the driver is told; then SHUTDOWN_EX
+//! assign FIRST PAGES ASID [2m]      RMPUPDATE: pages (4K, or 2M) from page number FIRST on
+//! share FIRST PAGES [2m]            RMPUPDATE: they are the hypervisor's again
+//! decommission                      a guest's end (upstream's trigger)
+//! optimise | pause | resume         the operator's requests
+//! check                             law 1 in all regions
+//! fault NAME TIMES                  drop-clear, stale-cache, blind-publish, skip-follower, ud
+//! fixup                             the instruction's exception table entry, where it can be shown
+//! ```
+
+use core::sync::atomic::Ordering;
+
+use kernel::interrupt::local_interrupt_disable;
+use kernel::prelude::*;
+
+use super::Emulated;
+use crate::driver::{self, life, Driver};
+use crate::rmpopt_core::Request;
+use crate::snp_defs::{Gpa, PageSize, Pfn, Region, RmpOperand};
+use crate::snp_model::{CoreId, Fault, InitLayout, PfnRange, Storage};
+use crate::sys::crew::Crew;
+
+/// Does one line. An error has one line in the log, and means that nothing was done, except for
+/// pages before the one that failed.
+pub(super) fn command(crew: &Crew<Driver>, line: &str) -> Result {
+    let Some(emulated) = crew.hardware.emulated() else { return Err(ENODEV) };
+    let mut words = line.split_ascii_whitespace();
+    let Some(name) = words.next() else { return Ok(()) };
+    let done = match name {
+        "snp-init" => snp_init(crew, emulated),
+        "snp-down" => snp_down(crew, emulated),
+        "assign" => Pages::parse(&mut words, true).and_then(|pages| assign(crew, emulated, &pages)),
+        "share" => Pages::parse(&mut words, false).and_then(|pages| share(crew, emulated, &pages)),
+        "decommission" => {
+            life::guest_decommissioned(crew);
+            Ok(())
+        }
+        "optimise" => ask(crew, Request::Optimise),
+        "pause" => ask(crew, Request::Pause),
+        "resume" => ask(crew, Request::Resume),
+        "check" => {
+            emulated.check_all();
+            Ok(())
+        }
+        "fault" => fault(crew, emulated, words.next(), words.next()),
+        "fixup" => fixup(),
+        _ => Err(EINVAL),
+    };
+    let spare = words.next().is_some();
+    if let Err(error) = done {
+        pr_info!("emu/control: \"{line}\" failed ({error:?})\n");
+        return Err(error);
+    }
+    if spare {
+        pr_info!("emu/control: \"{line}\" has words to spare\n");
+        return Err(EINVAL);
+    }
+    if emulated.laws.is_broken() {
+        return Err(BROKEN);
+    }
+    Ok(())
+}
+
+/// A law is broken: the step was done, but the script is not to go on.
+const BROKEN: Error = EIO;
+
+fn ask(crew: &Crew<Driver>, request: Request) -> Result {
+    life::request(crew, request);
+    Ok(())
+}
+
+fn snp_init(crew: &Crew<Driver>, emulated: &Emulated) -> Result {
+    let silicon = &emulated.silicon;
+    if silicon.is_initialised() {
+        return Err(EBUSY);
+    }
+    silicon.enable_snp();
+    let regions = u64::from(silicon.rmp().storage().regions());
+    let dram = [PfnRange::new(Region::ZERO.first_pfn(), regions << 18)];
+    let layout = InitLayout { dram: &dram, ..InitLayout::default() };
+    silicon.snp_init(&layout).map_err(|_| ENOMEM)?;
+    life::snp_initialised(crew);
+    Ok(())
+}
+
+fn snp_down(crew: &Crew<Driver>, emulated: &Emulated) -> Result {
+    if !emulated.silicon.is_initialised() {
+        return Err(ENODEV);
+    }
+    life::snp_goes_down(crew)?;
+    let executed = emulated.executed.load(Ordering::SeqCst);
+    emulated.silicon.snp_shutdown(true, &[]);
+    let unclean = crew.unclean.load(Ordering::Relaxed);
+    emulated.check_stopped(&crew.hardware.topology, executed, unclean);
+    Ok(())
+}
+
+/// Pages of one size.
+struct Pages {
+    first: Pfn,
+    count: u64,
+    size: PageSize,
+    asid: u32,
+}
+
+impl Pages {
+    fn parse<'a>(words: &mut impl Iterator<Item = &'a str>, owned: bool) -> Result<Self> {
+        let mut number = || words.next().and_then(|word| word.parse::<u64>().ok()).ok_or(EINVAL);
+        let first = Pfn::new(number()?).ok_or(EINVAL)?;
+        let count = number()?;
+        let asid = if owned { u32::try_from(number()?).map_err(|_| EINVAL)? } else { 0 };
+        let size = match words.next() {
+            None => PageSize::Size4K,
+            Some("2m") => PageSize::Size2M,
+            Some(_) => return Err(EINVAL),
+        };
+        Ok(Self { first, count, size, asid })
+    }
+
+    /// Each page's number.
+    fn each(&self) -> impl Iterator<Item = Pfn> + '_ {
+        let pages = self.size.pages();
+        (0..self.count).filter_map(move |index| self.first.checked_add(index.wrapping_mul(pages)))
+    }
+}
+
+/// RMPUPDATE page by page; after each, the region's mark, as a probe on its return would make it.
+fn update(
+    crew: &Crew<Driver>,
+    emulated: &Emulated,
+    pages: &Pages,
+    operand: impl Fn(Pfn) -> RmpOperand,
+    mark: fn(&Crew<Driver>, Region),
+) -> Result {
+    let all = pages.count.checked_mul(pages.size.pages()).ok_or(EINVAL)?;
+    emulated.silicon.reserve_pages(PfnRange::new(pages.first, all)).map_err(|_| ENOMEM)?;
+    let mut checked = None;
+    for pfn in pages.each() {
+        let update = emulated.silicon.rmpupdate(CoreId(0), pfn.spa(), &operand(pfn));
+        if !update.map_err(|_| EFAULT)?.status.is_success() {
+            return Err(EPERM);
+        }
+        mark(crew, pfn.region());
+        if checked != Some(pfn.region()) {
+            checked = Some(pfn.region());
+            emulated.check_region(pfn.region());
+        }
+        crate::sys::cpu::let_others_run();
+    }
+    Ok(())
+}
+
+fn assign(crew: &Crew<Driver>, emulated: &Emulated, pages: &Pages) -> Result {
+    let operand = |pfn: Pfn| {
+        let gpa = Gpa::new(pfn.spa().get()).unwrap_or(Gpa::ZERO);
+        RmpOperand::private(gpa, pages.size, pages.asid, false)
+    };
+    update(crew, emulated, pages, operand, driver::lost)
+}
+
+fn share(crew: &Crew<Driver>, emulated: &Emulated, pages: &Pages) -> Result {
+    update(crew, emulated, pages, |_| RmpOperand::shared(pages.size), driver::became_shared)
+}
+
+fn fault(
+    crew: &Crew<Driver>,
+    emulated: &Emulated,
+    name: Option<&str>,
+    times: Option<&str>,
+) -> Result {
+    let times = times.and_then(|word| word.parse::<u32>().ok()).ok_or(EINVAL)?;
+    let faults = emulated.silicon.unit().faults();
+    match name {
+        Some("drop-clear") => faults.seed(Fault::DropClear, times),
+        Some("stale-cache") => faults.seed(Fault::StaleCache, times),
+        Some("blind-publish") => faults.seed(Fault::BlindPublish, times),
+        Some("skip-follower") => crew.swallow.store(times, Ordering::SeqCst),
+        Some("ud") => emulated.seeded_ud.store(times, Ordering::SeqCst),
+        _ => return Err(EINVAL),
+    }
+    Ok(())
+}
+
+/// Whether an exception in the instruction comes back as an error.
+fn fixup() -> Result {
+    let here = local_interrupt_disable();
+    let shown = crate::sys::insn::prove_fixup(&here);
+    drop(here);
+    match shown {
+        Some(true) => {
+            pr_info!("an exception in RMPOPT comes back as an error\n");
+            Ok(())
+        }
+        Some(false) => Err(EFAULT),
+        None => Err(EOPNOTSUPP),
+    }
+}

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+//! The seam between the driver and the hardware, real or emulated.
+
+use kernel::interrupt::LocalInterruptDisabled;
+use kernel::prelude::*;
+
+use crate::gate;
+use crate::memory::Memory;
+use crate::rmpopt_core::{Capable, CoreId};
+use crate::snp_defs::{msr, Region, RmpoptBase, RmpoptFunction, Syscfg};
+use crate::sys;
+use crate::sys::insn::Fault;
+use crate::topology::Topology;
+
+/// What the driver drives.
+pub(crate) struct Hardware {
+    pub(crate) proof: Capable,
+    pub(crate) topology: Topology,
+    pub(crate) memory: Memory,
+    kind: Kind,
+}
+
+enum Kind {
+    Silicon,
+    #[cfg(emulate)]
+    Model(crate::emu::Emulated),
+}
+
+/// What a core says of itself.
+#[derive(Clone, Copy)]
+pub(crate) struct CoreState {
+    /// `RMPOPT_BASE`; `None` if an access faulted or its value has no meaning.
+    pub(crate) base: Option<RmpoptBase>,
+    /// SYSCFG\[24\].
+    pub(crate) snp_en: bool,
+}
+
+impl Hardware {
+    /// The hardware asked for, if it may be used; else one line in the log and an error.
+    pub(crate) fn find() -> Result<Self> {
+        #[cfg(emulate)]
+        if crate::params::emu::wanted()? {
+            return Self::model();
+        }
+        let proof = gate::check()?;
+        let (topology, memory) = (Topology::read()?, Memory::real()?);
+        Ok(Self { proof, topology, memory, kind: Kind::Silicon })
+    }
+
+    #[cfg(emulate)]
+    fn model() -> Result<Self> {
+        use crate::rmpopt_core::Facts;
+        let topology = Topology::read()?;
+        let gib = crate::params::emu::gib()?;
+        let cores = topology.cores();
+        let proof = Facts::venice(u32::from(cores)).check().map_err(|_| ENODEV)?;
+        let model = crate::emu::Emulated::new(gib, cores)?;
+        pr_info!("hardware is EMULATED: {cores} cores, {gib} GiB; nothing here is protected\n");
+        Ok(Self { proof, topology, memory: Memory::whole(gib)?, kind: Kind::Model(model) })
+    }
+
+    /// The emulated hardware, if that is what it is.
+    #[cfg(emulate)]
+    pub(crate) fn emulated(&self) -> Option<&crate::emu::Emulated> {
+        match &self.kind {
+            Kind::Silicon => None,
+            Kind::Model(model) => Some(model),
+        }
+    }
+
+    /// Whether this is real hardware.
+    pub(crate) fn is_silicon(&self) -> bool {
+        matches!(self.kind, Kind::Silicon)
+    }
+
+    /// RMPOPT on this CPU, which is one of `core`.
+    pub(crate) fn rmpopt(
+        &self,
+        here: &LocalInterruptDisabled,
+        core: CoreId,
+        region: Region,
+        function: RmpoptFunction,
+    ) -> Result<bool, Fault> {
+        match &self.kind {
+            Kind::Silicon => {
+                let _ = core;
+                sys::insn::rmpopt(&self.proof, here, region, function)
+            }
+            #[cfg(emulate)]
+            Kind::Model(model) => model.rmpopt(core, region, function),
+        }
+    }
+
+    /// Writes `RMPOPT_BASE` of the core that `cpu` belongs to, and reads back.
+    pub(crate) fn write_base(&self, cpu: u32, core: CoreId, base: RmpoptBase) -> CoreState {
+        let written = match &self.kind {
+            Kind::Silicon => sys::msr::write_rmpopt_base(cpu, base).is_ok(),
+            #[cfg(emulate)]
+            Kind::Model(model) => model.write_base(core, base),
+        };
+        let mut state = self.read(cpu, core);
+        if !written {
+            state.base = None;
+        }
+        state
+    }
+
+    /// Reads what law 4 wants to know of the core that `cpu` belongs to.
+    pub(crate) fn read(&self, cpu: u32, core: CoreId) -> CoreState {
+        match &self.kind {
+            Kind::Silicon => {
+                let _ = core;
+                let base = sys::msr::read(cpu, msr::RMPOPT_BASE).ok();
+                let syscfg = sys::msr::read(cpu, msr::SYSCFG).unwrap_or(0);
+                CoreState {
+                    base: base.and_then(|raw| RmpoptBase::from_raw(raw).ok()),
+                    snp_en: Syscfg(syscfg).snp_en(),
+                }
+            }
+            #[cfg(emulate)]
+            Kind::Model(model) => model.read(core),
+        }
+    }
+}

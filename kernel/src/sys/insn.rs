@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+//! The instruction RMPOPT on real CPUs.
+//!
+//! On a CPU with CLZERO and without RMPOPT the same bytes write 64 zero bytes to the *linear*
+//! address in RAX (see `snp_defs::insn`). So the call needs [`Capable`], which only a reading of
+//! CPUID on every CPU gives; and interrupts off, so that the CPU is the one that was looked at.
+
+use core::arch::asm;
+
+use kernel::interrupt::LocalInterruptDisabled;
+
+use crate::rmpopt_core::Capable;
+use crate::snp_defs::{Region, RmpoptFunction};
+
+/// The instruction raised `#UD` or `#GP`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Fault;
+
+/// Runs RMPOPT on this CPU. Returns the carry flag: the region is optimised on this core.
+pub(crate) fn rmpopt(
+    _proof: &Capable,
+    _here: &LocalInterruptDisabled,
+    region: Region,
+    function: RmpoptFunction,
+) -> Result<bool, Fault> {
+    // SAFETY: The proof says that this CPU has the instruction, which writes no memory of ours.
+    unsafe { execute(region.base().get(), function.rcx()) }
+}
+
+/// Shows that a fault in the instruction comes back as [`Fault`]: runs its bytes where CPUID shows
+/// neither RMPOPT nor CLZERO, so that they must raise `#UD`. `None` where it cannot be shown.
+#[cfg(emulate)]
+pub(crate) fn prove_fixup(_here: &LocalInterruptDisabled) -> Option<bool> {
+    use crate::snp_defs::{CpuidError, ExtendedLeaves};
+
+    let leaves = ExtendedLeaves::probe(crate::sys::cpu::cpuid).ok()?;
+    let lacks_rmpopt = matches!(
+        leaves.prove_rmpopt(),
+        Err(CpuidError::NoLeaf { .. } | CpuidError::NoSnp { .. } | CpuidError::NoRmpopt { .. })
+    );
+    if !lacks_rmpopt
+        || leaves.has_clzero()
+        || leaves.fn8000_0025().is_some_and(|leaf| leaf.rmpopt())
+    {
+        return None;
+    }
+    let mut line = [u64::MAX; 16];
+    // SAFETY: This CPU knows neither instruction. And were it CLZERO all the same, the 64-byte line
+    // that holds the middle of `line` lies in it.
+    let result = unsafe { execute(&raw mut line as u64 + 64, 0) };
+    Some(result == Err(Fault) && line == [u64::MAX; 16])
+}
+
+/// # Safety
+///
+/// The CPU must have RMPOPT; or it must have neither RMPOPT nor CLZERO.
+unsafe fn execute(rax: u64, rcx: u64) -> Result<bool, Fault> {
+    let carry: u8;
+    let fault: u32;
+    // SAFETY: By the contract the bytes either do what RMPOPT does, which changes no memory and of
+    // the registers only the flags, or raise an exception, after which the kernel goes on at `3:`
+    // by the table entry. The entry's form is `_ASM_EXTABLE` of arch/x86/include/asm/asm.h: three
+    // 32-bit words, of which the last, 1, is `EX_TYPE_DEFAULT`.
+    unsafe {
+        asm!(
+            "mov $1, {fault:e}",
+            "2: .byte 0xf2, 0x0f, 0x01, 0xfc",
+            "setc {carry}",
+            "xor {fault:e}, {fault:e}",
+            "3:",
+            ".pushsection __ex_table, \"a\"",
+            ".balign 4",
+            ".long 2b - .",
+            ".long 3b - .",
+            ".long 1",
+            ".popsection",
+            fault = out(reg) fault,
+            carry = out(reg_byte) carry,
+            in("rax") rax,
+            in("rcx") rcx,
+            options(att_syntax, nostack),
+        );
+    }
+    // After a fault `carry` was not written by us and means nothing.
+    if fault == 0 {
+        Ok(carry != 0)
+    } else {
+        Err(Fault)
+    }
+}

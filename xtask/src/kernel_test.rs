@@ -1,0 +1,341 @@
+//! `cargo xtask kernel-test`: the module built, looked at, and tested in a stock kernel.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::kernel_boot::{Boot, Console};
+use crate::kernel_env::{self, KernelEnv, repository};
+use crate::kernel_module::{Inspection, LARGE_FRAME, Module, Strictness};
+use crate::process::run_logged;
+
+/// Largest frames listed.
+const FRAMES: usize = 5;
+
+/// Arguments of `kernel-test`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Build only, without booting the module
+    #[arg(long)]
+    no_boot: bool,
+    /// Seconds after which a boot is given up
+    #[arg(long, default_value_t = 300)]
+    limit: u64,
+    /// Only the machines whose names contain this
+    #[arg(long, default_value = "")]
+    only: String,
+}
+
+/// A machine and what is tested in it.
+struct Machine {
+    name: &'static str,
+    module: Module,
+    cpu: &'static str,
+    smp: &'static str,
+    memory: u32,
+    /// Lines before the script.
+    settings: &'static str,
+    /// The script in `kernel/check/guest`.
+    script: &'static str,
+    /// The tests that must be passed.
+    tests: &'static [&'static str],
+}
+
+const GATE: [&str; 3] = ["gate.enodev", "gate.nothing-left", "gate.log"];
+
+const MACHINES: [Machine; 6] = [
+    Machine {
+        name: "gate-guest",
+        module: Module::Packaged,
+        cpu: "max",
+        smp: "4",
+        memory: 512,
+        settings: "REASON='this is a guest: the RMP belongs to its host'",
+        script: "gate.sh",
+        tests: &GATE,
+    },
+    Machine {
+        name: "gate-leaf",
+        module: Module::Packaged,
+        cpu: "max,-hypervisor",
+        smp: "1",
+        memory: 512,
+        settings: "REASON='CPUID leaf 0x8000001f does not exist here (highest extended leaf \
+                   0x8000000a)'",
+        script: "gate.sh",
+        tests: &GATE,
+    },
+    Machine {
+        name: "gate-vendor",
+        module: Module::Packaged,
+        cpu: "max,-hypervisor,vendor=GenuineIntel",
+        smp: "1",
+        memory: 512,
+        settings: "REASON='the CPU is not an AMD CPU'",
+        script: "gate.sh",
+        tests: &GATE,
+    },
+    Machine {
+        name: "emulated",
+        module: Module::Emulated,
+        cpu: "max",
+        smp: "4",
+        memory: 1024,
+        settings: "",
+        script: "emulated.sh",
+        tests: &[
+            "life",
+            "lives",
+            "ud",
+            "v10",
+            "life-keeps,clears",
+            "life-keeps,keeps",
+            "life-keeps,misses",
+            "life-gp,keeps",
+            "red-drop-clear",
+            "red-stale-cache",
+            "red-skip-follower",
+            "param.policy",
+            "param.emu_mem",
+            "reload",
+            "unload-busy",
+            "held-open",
+            "hotplug.lives",
+            "hotplug.down",
+            "hotplug.left",
+            "hotplug.cleared",
+            "hotplug.laws",
+            "crowd",
+        ],
+    },
+    Machine {
+        name: "threads",
+        module: Module::Emulated,
+        cpu: "max,+topoext",
+        smp: "4,sockets=1,cores=2,threads=2",
+        memory: 512,
+        settings: "",
+        script: "threads.sh",
+        tests: &[
+            "threads.machine",
+            "threads.once-a-core",
+            "threads.life",
+            "threads.lives",
+            "threads.hotplug.lives",
+            "threads.hotplug.down",
+            "threads.hotplug.left",
+            "threads.hotplug.cleared",
+            "threads.hotplug.laws",
+        ],
+    },
+    Machine {
+        name: "large",
+        module: Module::Emulated,
+        cpu: "max",
+        smp: "4",
+        memory: 1024,
+        settings: "",
+        script: "large.sh",
+        tests: &["large"],
+    },
+];
+
+/// Builds, inspects and boots the module.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let env = kernel_env::ensure(false)?;
+    let mut wrong = Vec::new();
+    for module in [Module::Packaged, Module::Emulated] {
+        wrong.extend(build(&env, module)?);
+    }
+    if !args.no_boot {
+        let checker = checker()?;
+        for machine in MACHINES.iter().filter(|machine| machine.name.contains(&args.only)) {
+            wrong.extend(machine.test(args, &env, &checker)?);
+        }
+    }
+    if wrong.is_empty() {
+        println!("kernel-test: passed on {}", env.kernel().release);
+        return Ok(());
+    }
+    bail!("{}", wrong.join("\n"))
+}
+
+/// Builds one module, strictly and as the distribution would; what is wrong with it.
+fn build(env: &KernelEnv, module: Module) -> Result<Vec<String>> {
+    let started = Instant::now();
+    let lint = module.build(env, Strictness::Lint);
+    let log = module.build(env, Strictness::Stock)?;
+    for line in log.lines().filter(|line| line.contains("warning") || line.contains("error")) {
+        println!("build: {line}");
+    }
+    println!("built {} in {:.1} s", module.name(), started.elapsed().as_secs_f64());
+    let mut wrong = inspect(env, module)?;
+    if let Err(error) = lint {
+        wrong.push(format!("{}: clippy with warnings as errors: {error:#}", module.name()));
+    }
+    Ok(wrong)
+}
+
+/// Places from which panicking code may be reached, and why it is not: beginnings of source places,
+/// or parts of function names where no line of ours is known.
+const CANNOT_PANIC: [(&str, &str); 7] = [
+    ("kernel/alloc/kvec.rs", "the kernel crate's: a vector's length and one, its size in bytes"),
+    ("kernel::alloc::kvec::Vec", "the same"),
+    ("kernel/init.rs", "the kernel crate's"),
+    ("core/src/ffi/c_str.rs", "the length of a text that exists, and one"),
+    ("core/src/iter/adapters/zip.rs", "positions in a slice that exists"),
+    ("core::iter::adapters::zip::Zip", "the same"),
+    ("crates/snp-defs/src/snp_defs/geometry/", "where an RMP lies: nothing in the module asks"),
+];
+
+/// Functions that may take more stack, and why.
+const DEEP: [(&str, &str); 1] = [(
+    "rmpopt::emu::silicon",
+    "runs once, when emulated hardware is made; not in the packaged module",
+)];
+
+/// What in the object is not as it should be; the whole list is left in a file beside the logs.
+fn inspect(env: &KernelEnv, module: Module) -> Result<Vec<String>> {
+    let found: Inspection = module.inspect(env)?;
+    let file = env.logs().join(format!("{}-object.txt", module.name()));
+    fs::write(&file, found.to_string())?;
+    for (bytes, function) in found.frames.iter().take(FRAMES) {
+        println!("stack frame: {bytes:5} {function}");
+    }
+    println!("all of it: {}", file.display());
+    let name = module.name();
+    let excused =
+        |list: &[(&str, &str)], what: &str| list.iter().any(|(part, _)| what.contains(part));
+    let panics = found.panics.iter().flat_map(|(symbol, places)| {
+        places
+            .iter()
+            // Emulated hardware is for tests: a panic there fails one.
+            .filter(|place| module == Module::Packaged && !excused(&CANNOT_PANIC, place))
+            .map(move |place| format!("{name}: {place} can panic ({symbol})"))
+    });
+    let floats = found.floats.iter().map(|function| format!("{name}: {function} uses floats"));
+    let large = found
+        .frames
+        .iter()
+        .filter(|(bytes, function)| *bytes > LARGE_FRAME && !excused(&DEEP, function));
+    let frames =
+        large.map(|(bytes, function)| format!("{name}: {bytes} bytes of stack in {function}"));
+    Ok(panics.chain(floats).chain(frames).collect())
+}
+
+/// The checker, without need of libraries.
+fn checker() -> Result<PathBuf> {
+    let root = repository()?;
+    let target = root.join("target/kernel-check");
+    let triple = "x86_64-unknown-linux-gnu";
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(&root).env("RUSTFLAGS", "-C target-feature=+crt-static -C strip=symbols");
+    cargo.args(["build", "--release", "--locked", "-p", "rmpopt-check", "--target", triple]);
+    cargo.arg("--target-dir").arg(&target);
+    fs::create_dir_all(&target)?;
+    run_logged(&mut cargo, &target.join("build.log"))?;
+    let built = target.join(triple).join("release/rmpopt-check");
+    let named = target.join("check");
+    fs::copy(&built, &named).with_context(|| format!("copying {}", built.display()))?;
+    Ok(named)
+}
+
+/// Files in a folder.
+fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).with_context(|| format!("{}", folder.display()))?;
+    entries.map(|entry| Ok(entry?.path())).collect()
+}
+
+impl Machine {
+    /// Boots it; what went wrong.
+    fn test(&self, args: &Args, env: &KernelEnv, checker: &Path) -> Result<Vec<String>> {
+        let check = repository()?.join("kernel/check");
+        let mut inside = files(&check.join("guest"))?;
+        inside.extend(files(&check.join("scripts"))?);
+        inside.push(checker.to_owned());
+        inside.push(self.module.file(env));
+        let boot = Boot {
+            name: self.name,
+            files: &inside,
+            script: &format!("{}\n. /{}\ndmesg", self.settings, self.script),
+            cpu: self.cpu,
+            smp: self.smp,
+            memory: self.memory,
+            limit: Duration::from_secs(args.limit),
+        };
+        let console = boot.run(env)?;
+        let wrong = self.judge(&console);
+        let seconds = console.time.as_secs_f64();
+        println!("machine {}: -smp {}, {seconds:.1} s", self.name, self.smp);
+        for line in console.lines.iter().filter(|line| is_told(line)) {
+            println!("    {line}");
+        }
+        if !wrong.is_empty() {
+            println!("console of {}:", self.name);
+            console.lines.iter().for_each(|line| println!("    | {line}"));
+        }
+        Ok(wrong)
+    }
+
+    fn judge(&self, console: &Console) -> Vec<String> {
+        let mut wrong: Vec<String> = Vec::new();
+        let outcomes = outcomes(&console.lines);
+        for test in self.tests {
+            match outcomes.get(test) {
+                Some(&"ok") => {}
+                Some(outcome) => wrong.push(format!("{}: {test} {outcome}", self.name)),
+                None => wrong.push(format!("{}: {test} was not run", self.name)),
+            }
+        }
+        let unknown = outcomes.keys().filter(|name| !self.tests.contains(name));
+        wrong.extend(unknown.map(|name| format!("{}: {name} is not expected", self.name)));
+        if !console.finished {
+            wrong.push(format!("{}: did not come to its end in time", self.name));
+        }
+        let trouble = console.trouble();
+        wrong.extend(trouble.iter().map(|line| format!("{}: the kernel said: {line}", self.name)));
+        wrong
+    }
+}
+
+/// Lines that a reader of the summary wants.
+fn is_told(line: &str) -> bool {
+    line.starts_with("test: ") || line.starts_with("check: ") || line.starts_with("CPUs went")
+}
+
+/// Each test's name and outcome.
+fn outcomes(lines: &[String]) -> BTreeMap<&str, &str> {
+    lines.iter().filter_map(|line| line.strip_prefix("test: ")?.split_once(' ')).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn console(lines: &[&str]) -> Console {
+        Console {
+            lines: lines.iter().map(|&line| line.to_owned()).collect(),
+            time: Duration::ZERO,
+            started: true,
+            finished: true,
+        }
+    }
+
+    #[test]
+    fn every_test_must_be_run_and_pass() {
+        let [gate, ..] = &MACHINES;
+        let passed = ["test: gate.enodev ok", "test: gate.nothing-left ok", "test: gate.log ok"];
+        assert!(gate.judge(&console(&passed)).is_empty());
+        assert_eq!(gate.judge(&console(&passed[1..])), ["gate-guest: gate.enodev was not run"]);
+        let failed = [passed[0], passed[1], "test: gate.log FAILED: cmp gives 1"];
+        assert_eq!(gate.judge(&console(&failed)), ["gate-guest: gate.log FAILED: cmp gives 1"]);
+        let more = [passed[0], passed[1], passed[2], "test: other ok"];
+        assert_eq!(gate.judge(&console(&more)), ["gate-guest: other is not expected"]);
+        let trouble = [passed[0], passed[1], passed[2], "WARNING: CPU: 0 PID: 1"];
+        assert_eq!(gate.judge(&console(&trouble)).len(), 1);
+    }
+}
