@@ -3,10 +3,10 @@
 
 use kernel::prelude::*;
 
+use crate::driver::Driver;
 use crate::rmpopt_core::{CoreId, Host};
 use crate::snp_defs::Region;
 use crate::sys::cpu;
-use crate::topology::Topology;
 
 /// RAM by region.
 pub(crate) struct Memory {
@@ -55,29 +55,28 @@ impl Memory {
 
 /// Cores and memory as a policy sees them.
 pub(crate) struct Place<'a> {
-    pub(crate) topology: &'a Topology,
-    pub(crate) memory: &'a Memory,
+    pub(crate) driver: &'a Driver,
 }
 
 impl Host for Place<'_> {
     fn cores(&self) -> u16 {
-        self.topology.cores()
+        self.driver.hardware.topology.cores()
     }
     fn participates(&self, core: CoreId) -> bool {
-        self.topology.online_cpu(core).is_some()
+        self.driver.cpu_of(core).is_some()
     }
     fn node(&self, core: CoreId) -> u16 {
-        self.topology.node(core)
+        self.driver.hardware.topology.node(core)
     }
     fn socket(&self, core: CoreId) -> u16 {
         // A node lies in one socket: taking each for one chooses windows by node, never worse.
         self.node(core)
     }
     fn spanned_regions(&self) -> u32 {
-        self.memory.regions()
+        self.driver.hardware.memory.regions()
     }
     fn ram_mib(&self, region: Region) -> u32 {
-        self.memory.mib(region)
+        self.driver.hardware.memory.mib(region)
     }
     fn region_node(&self, region: Region) -> u16 {
         cpu::node_of_memory(region.base().get())

@@ -57,10 +57,45 @@ pub(crate) fn config() -> Config {
 #[cfg(emulate)]
 pub(crate) mod emu {
     use super::*;
+    use crate::snp_defs::Region;
 
     text_parameter!(EMULATE, "emulate", "model: hardware is emulated; not given: it is real");
     text_parameter!(MEMORY, "emu_mem", "memory of the emulated host in GiB, as 70G or 2T");
     text_parameter!(CHOICES, "emu_choices", "of base writes and enable edges, as keeps,misses");
+
+    text_parameter!(
+        UP,
+        "emu_up",
+        "SNP is up: fresh (bases 0), left or left:GIB (bases of an earlier load)"
+    );
+
+    /// How the module finds the emulated host.
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    pub(crate) enum Found {
+        /// SNP is off.
+        Down,
+        /// SNP is up, no base was written.
+        Fresh,
+        /// SNP is up, and an earlier driver left bases at this GiB.
+        Left(Region),
+    }
+
+    /// How the module is to find the emulated host.
+    pub(crate) fn found() -> Result<Found> {
+        let mut place = [0; text::LONGEST];
+        match UP.read(&mut place) {
+            "" => Ok(Found::Down),
+            "fresh" => Ok(Found::Fresh),
+            "left" => Ok(Found::Left(Region::ZERO)),
+            word => {
+                let gib = word.strip_prefix("left:").and_then(|gib| gib.parse().ok());
+                gib.and_then(Region::new).map(Found::Left).ok_or_else(|| {
+                    pr_err!("parameter emu_up is \"{word}\", expected fresh, left or left:GIB\n");
+                    EINVAL
+                })
+            }
+        }
+    }
 
     /// Regions that the model has room for.
     const MOST_GIB: u32 = 2048;

@@ -5,7 +5,8 @@ use kernel::prelude::*;
 
 use crate::params;
 use crate::rmpopt_core::{
-    v10, words_needed, Buffers, Capable, Config, CoreCell, CoreId, Policy, RegionCell, Tracked, V10,
+    v10, window, words_needed, Buffers, Capable, Config, CoreCell, CoreId, Host, Policy,
+    RegionCell, Tracked, V10,
 };
 use crate::snp_defs::Region;
 
@@ -45,6 +46,14 @@ impl Plan {
         match self {
             Self::Tracked(policy) => &**policy,
             Self::V10(policy) => &**policy,
+        }
+    }
+
+    /// The region that a core's window would begin with.
+    pub(crate) fn base(&self, host: &dyn Host, core: CoreId) -> Region {
+        match self {
+            Self::Tracked(_) => window::own_memory(host, core).base,
+            Self::V10(_) => window::lowest(host).base,
         }
     }
 

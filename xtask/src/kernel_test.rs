@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use crate::kernel_boot::{Boot, Console};
 use crate::kernel_env::{self, KernelEnv, repository};
 use crate::kernel_module::{Inspection, LARGE_FRAME, Module, Strictness};
-use crate::process::run_logged;
+use crate::process::{capture, run_logged};
 
 /// Largest frames listed.
 const FRAMES: usize = 5;
@@ -39,6 +39,8 @@ struct Machine {
     memory: u32,
     /// Lines before the script.
     settings: &'static str,
+    /// Modules of the stock kernel that it takes with it.
+    stock: &'static [&'static str],
     /// The script in `kernel/check/guest`.
     script: &'static str,
     /// The tests that must be passed.
@@ -47,7 +49,7 @@ struct Machine {
 
 const GATE: [&str; 3] = ["gate.enodev", "gate.nothing-left", "gate.log"];
 
-const MACHINES: [Machine; 6] = [
+const MACHINES: [Machine; 7] = [
     Machine {
         name: "gate-guest",
         module: Module::Packaged,
@@ -55,6 +57,7 @@ const MACHINES: [Machine; 6] = [
         smp: "4",
         memory: 512,
         settings: "REASON='this is a guest: the RMP belongs to its host'",
+        stock: &[],
         script: "gate.sh",
         tests: &GATE,
     },
@@ -66,6 +69,7 @@ const MACHINES: [Machine; 6] = [
         memory: 512,
         settings: "REASON='CPUID leaf 0x8000001f does not exist here (highest extended leaf \
                    0x8000000a)'",
+        stock: &[],
         script: "gate.sh",
         tests: &GATE,
     },
@@ -76,6 +80,7 @@ const MACHINES: [Machine; 6] = [
         smp: "1",
         memory: 512,
         settings: "REASON='the CPU is not an AMD CPU'",
+        stock: &[],
         script: "gate.sh",
         tests: &GATE,
     },
@@ -86,12 +91,14 @@ const MACHINES: [Machine; 6] = [
         smp: "4",
         memory: 1024,
         settings: "",
+        stock: &[],
         script: "emulated.sh",
         tests: &[
             "life",
             "lives",
             "ud",
             "v10",
+            "yields",
             "life-keeps,clears",
             "life-keeps,keeps",
             "life-keeps,misses",
@@ -101,6 +108,11 @@ const MACHINES: [Machine; 6] = [
             "red-skip-follower",
             "param.policy",
             "param.emu_mem",
+            "found.fresh",
+            "found.left",
+            "found.adopted",
+            "found.other",
+            "found.told",
             "reload",
             "unload-busy",
             "held-open",
@@ -110,6 +122,8 @@ const MACHINES: [Machine; 6] = [
             "hotplug.cleared",
             "hotplug.laws",
             "crowd",
+            "busy",
+            "hog",
         ],
     },
     Machine {
@@ -119,6 +133,7 @@ const MACHINES: [Machine; 6] = [
         smp: "4,sockets=1,cores=2,threads=2",
         memory: 512,
         settings: "",
+        stock: &[],
         script: "threads.sh",
         tests: &[
             "threads.machine",
@@ -139,8 +154,41 @@ const MACHINES: [Machine; 6] = [
         smp: "4",
         memory: 1024,
         settings: "",
+        stock: &[],
         script: "large.sh",
         tests: &["large"],
+    },
+    Machine {
+        name: "probes",
+        module: Module::Emulated,
+        cpu: "max",
+        smp: "4",
+        memory: 512,
+        settings: "",
+        stock: &["irqbypass", "configfs", "tsm_report", "ccp", "kvm", "kvm-amd"],
+        script: "probes.sh",
+        tests: &[
+            "probe.rmp_make_shared",
+            "probe.rmp_make_private",
+            "probe.psmash",
+            "probe.absent.__sev_do_cmd_locked",
+            "probe.absent.snp_shutdown_on_panic",
+            "probe.absent.snp_decommission_context",
+            "probe.called",
+            "probe.failed-call-is-no-mark",
+            "probe.life",
+            "probe.kvm-loads",
+            "probe.ccp-followed",
+            "probe.panic-followed",
+            "probe.kvm-followed",
+            "probe.kvm-unloads",
+            "probe.ccp-let-go",
+            "probe.kvm-loads-again",
+            "probe.kvm-followed-again",
+            "probe.kvm-found",
+            "probe.unloads",
+            "probe.kvm-unloads-after",
+        ],
     },
 ];
 
@@ -151,6 +199,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     for module in [Module::Packaged, Module::Emulated] {
         wrong.extend(build(&env, module)?);
     }
+    wrong.extend(layouts(&env)?);
     if !args.no_boot {
         let checker = checker()?;
         for machine in MACHINES.iter().filter(|machine| machine.name.contains(&args.only)) {
@@ -227,6 +276,45 @@ fn inspect(env: &KernelEnv, module: Module) -> Result<Vec<String>> {
     Ok(panics.chain(floats).chain(frames).collect())
 }
 
+/// `struct fprobe` as `kernel/src/sys/fprobe.rs` has it: members in their order with offset and size.
+const FPROBE: [(&str, &str); 6] = [
+    ("nmissed", "0 8"),
+    ("flags", "8 4"),
+    ("entry_data_size", "16 8"),
+    ("entry_handler", "24 8"),
+    ("exit_handler", "32 8"),
+    ("hlist_array", "40 8"),
+];
+
+/// Whether structures that the kernel crate lacks are as the module has them, by the kernel's BTF.
+fn layouts(env: &KernelEnv) -> Result<Vec<String>> {
+    let mut pahole = env.command("pahole");
+    pahole.args(["-F", "btf", "-C", "fprobe"]).arg(env.btf()?);
+    let found = capture(&mut pahole)?;
+    let wrong = layout_differences(&found);
+    if wrong.is_empty() {
+        println!("struct fprobe is as the module has it, by the kernel's BTF");
+    }
+    Ok(wrong)
+}
+
+/// Members of [`FPROBE`] that `pahole` does not show where they are expected.
+fn layout_differences(shown: &str) -> Vec<String> {
+    let place = |member: &str| {
+        shown.lines().find_map(|line| {
+            let (declaration, comment) = line.split_once("/*")?;
+            let name = declaration.trim().trim_end_matches(';').rsplit([' ', '*']).next()?;
+            let words: Vec<&str> = comment.split_whitespace().take(2).collect();
+            (name == member).then(|| words.join(" "))
+        })
+    };
+    let wrong = |&(member, expected): &(&str, &str)| match place(member) {
+        Some(found) if found == expected => None,
+        found => Some(format!("struct fprobe: {member} is at {found:?}, expected {expected:?}")),
+    };
+    FPROBE.iter().filter_map(wrong).collect()
+}
+
 /// The checker, without need of libraries.
 fn checker() -> Result<PathBuf> {
     let root = repository()?;
@@ -258,6 +346,9 @@ impl Machine {
         inside.extend(files(&check.join("scripts"))?);
         inside.push(checker.to_owned());
         inside.push(self.module.file(env));
+        for name in self.stock {
+            inside.push(env.stock_module(name)?);
+        }
         let boot = Boot {
             name: self.name,
             files: &inside,
@@ -323,6 +414,21 @@ mod tests {
             started: true,
             finished: true,
         }
+    }
+
+    #[test]
+    fn layouts_are_read_as_pahole_shows_them() {
+        let shown = "struct fprobe {\n\
+                     \tlong unsigned int          nmissed;              /*     0     8 */\n\
+                     \tunsigned int               flags;                /*     8     4 */\n\
+                     \tsize_t                     entry_data_size;      /*    16     8 */\n\
+                     \tfprobe_entry_cb            entry_handler;        /*    24     8 */\n\
+                     \tfprobe_exit_cb             exit_handler;         /*    32     8 */\n\
+                     \tstruct fprobe_hlist *      hlist_array;          /*    40     8 */\n};\n";
+        assert_eq!(layout_differences(shown), Vec::<String>::new());
+        let moved = shown.replace("/*    24 ", "/*    32 ");
+        assert_eq!(layout_differences(&moved).len(), 1);
+        assert_eq!(layout_differences("").len(), 6);
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod hardware_doc;
 mod kernel_boot;
 mod kernel_env;
 mod kernel_module;
+mod kernel_stock;
 mod kernel_test;
 mod mutants;
 mod process;

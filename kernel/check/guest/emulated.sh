@@ -5,6 +5,10 @@ played life life 16 ""
 played lives lives 16 ""
 played ud ud 16 ""
 played v10 v10 16 --hardware policy=v10
+# Every follower's RMPOPT is a slow one: it gives its CPU back after each.
+SLOW_US=0
+played yields lives 16 ""
+SLOW_US=5000
 for choices in keeps,clears keeps,keeps keeps,misses gp,keeps; do
     played life-$choices life 16 "" emu_choices=$choices
 done
@@ -18,6 +22,23 @@ insmod /rmpopt.ko emulate=model policy=none 2> /dev/null
 test_that param.policy [ $? = 22 ]
 insmod /rmpopt.ko emulate=model emu_mem=3T 2> /dev/null
 test_that param.emu_mem [ $? = 22 ]
+
+# Loaded when SNP is up: with bases of nobody's, of an earlier load's, and of another's.
+rows() { grep -c "$1" $E/rmpopt-table; }
+found() { # MODULE_OPTIONS... EXPECTED_ROWS
+    expected=$1
+    shift
+    load emu_mem=16G "$@" || return 1
+    usleep 500000
+    [ "$(rows 0-3)" = $expected ] || return 2
+    laws_hold || return 3
+    rmmod rmpopt || return 4
+}
+test_that found.fresh found 16 emu_up=fresh
+test_that found.left found 0 emu_up=left
+test_that found.adopted found 16 emu_up=left adopt=1
+test_that found.other found 0 emu_up=left:3 adopt=1
+test_that found.told [ "$(dmesg | grep -c 'Waits for the next SNP_INIT')" = 2 ]
 
 # Loaded and unloaded twenty times, every other time with work under way.
 reload() {
@@ -73,3 +94,14 @@ write pause resume &
 test_that crowd [ $? = 0 ]
 wait
 rmmod rmpopt
+
+# Every CPU is busy: with ordinary tasks, then with real-time ones.
+for cpu in 0 1 2 3; do taskset $((1 << cpu)) sh -c 'while :; do :; done' & done
+FOLLOW_MS=5000
+played busy busy 16 ""
+FOLLOW_MS=50
+kill $(jobs -p)
+wait 2> /dev/null
+for cpu in 0 1 2 3; do /check --hog $cpu 6 || failed "hog FAILED: no real-time task" & done
+played hog hog 16 ""
+wait 2> /dev/null

@@ -3,7 +3,7 @@
 
 E=/sys/kernel/debug/x86/rmpopt
 # Times short enough for a test; an emulated RMPOPT on an emulated CPU is a slow one.
-FAST="delay_ms=100 merge_ms=20 follow_ms=50 tick_ms=20 hold_us=2000 slow_us=5000 audit_ms=200"
+FAST="delay_ms=100 merge_ms=20 tick_ms=20 hold_us=2000 audit_ms=200"
 
 ok() { echo "test: $1 ok"; }
 failed() { echo "test: $*"; }
@@ -16,7 +16,7 @@ test_that() {
 }
 
 # The emulated module with these parameters.
-load() { insmod /rmpopt.ko emulate=model $FAST "$@"; }
+load() { insmod /rmpopt.ko emulate=model $FAST follow_ms=${FOLLOW_MS:-50} slow_us=${SLOW_US:-5000} "$@"; }
 
 # A command for the emulated host.
 control() { echo "$*" > $E/emu/control; }

@@ -40,12 +40,12 @@ impl Account {
     pub(crate) fn note(&mut self, command: &str) -> Result<Effect, String> {
         let words: Vec<&str> = command.split_whitespace().collect();
         match words[..] {
-            ["snp-init"] => {
+            ["snp-init" | "fw-init"] => {
                 self.up = true;
                 self.assigned.clear();
                 Ok(Effect::Snp)
             }
-            ["snp-down"] => {
+            ["snp-down" | "fw-down"] => {
                 self.up = false;
                 Ok(Effect::Snp)
             }

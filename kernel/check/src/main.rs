@@ -5,23 +5,30 @@
 //! tables of the emulated hardware (`emu/table`) after each step, and what the driver believes
 //! (`rmpopt-table`) where the script says `settle`. It shares no code with the module.
 //!
-//! Usage: `check REGIONS [--hardware] SCRIPT`. With `--hardware` only the hardware's tables are compared: not
-//! every policy believes something.
+//! Usage: `check REGIONS [--hardware] SCRIPT`. With `--hardware` only the hardware's tables are
+//! compared: not every policy believes something. `check --hog CPU SECONDS` takes a CPU as a real-time
+//! task for so long.
 
 mod account;
 mod files;
 mod guests;
 mod play;
+#[allow(unsafe_code)] // The only place: two system calls.
+mod sys;
 mod table;
 
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let (options, plain): (Vec<&str>, Vec<&str>) =
         arguments.iter().map(String::as_str).partition(|argument| argument.starts_with("--"));
+    if let ([cpu, seconds], ["--hog"]) = (&plain[..], &options[..]) {
+        return hog(cpu, seconds);
+    }
     let ([regions, script], [] | ["--hardware"]) = (&plain[..], &options[..]) else {
-        eprintln!("usage: check REGIONS [--hardware] SCRIPT");
+        eprintln!("usage: check REGIONS [--hardware] SCRIPT, or check --hog CPU SECONDS");
         return ExitCode::from(2);
     };
     match play::play(regions, script, options.is_empty()) {
@@ -34,4 +41,18 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Keeps a CPU busy as a real-time task.
+fn hog(cpu: &str, seconds: &str) -> ExitCode {
+    let (Ok(cpu), Ok(seconds)) = (cpu.parse(), seconds.parse()) else { return ExitCode::from(2) };
+    if let Err(error) = sys::take(cpu) {
+        eprintln!("taking CPU {cpu}: {error}");
+        return ExitCode::FAILURE;
+    }
+    let end = Instant::now() + Duration::from_secs(seconds);
+    while Instant::now() < end {
+        std::hint::spin_loop();
+    }
+    ExitCode::SUCCESS
 }

@@ -16,9 +16,7 @@ pub(super) fn online(crew: &Crew<Driver>, cpu: u32) {
     let read = crew.hardware.read(cpu, core);
     let base = read.base.unwrap_or(RmpoptBase::OFF);
     let mut state = crew.state.lock();
-    if let Some(job) = state.job(core) {
-        job.leaving = false;
-    }
+    crew.set_leaving(core, false);
     crew.enable(core, read.snp_en && base.is_enabled());
     let snp_en = read.snp_en;
     perform::tell(crew, &mut state, Event::CoreOnline { core, base, snp_en });
@@ -32,9 +30,10 @@ pub(super) fn offline(crew: &Crew<Driver>, cpu: u32) {
     let Some(core) = topology.core_of(cpu) else { return };
     let other = topology.online_cpu_but(core, cpu);
     if other.is_none() {
-        if let Some(job) = crew.state.lock().job(core) {
-            job.leaving = true;
-        }
+        // Under the lock: what is sent, is sent before this or not at all.
+        let state = crew.state.lock();
+        crew.set_leaving(core, true);
+        drop(state);
     }
     // From here on nothing new is sent to it, if it is the last.
     crew.wait_for(core.index());

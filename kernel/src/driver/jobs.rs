@@ -27,7 +27,7 @@ pub(super) fn work(crew: &Crew<Driver>, core: CoreId) {
     // A bound worker stays on its CPU; only if that went offline before it began, it is elsewhere.
     let here = cpu::this();
     if crew.hardware.topology.core_of(here) != Some(core) {
-        if let Some(there) = crew.hardware.topology.online_cpu(core) {
+        if let Some(there) = crew.cpu_of(core) {
             crew.work_on(core.index(), there);
         }
         return;
@@ -133,6 +133,7 @@ fn broadcast(crew: &Crew<Driver>, leader: CoreId, region: Region, ticket: Ticket
 }
 
 fn hold(crew: &Crew<Driver>, core: CoreId, mut offer: KBox<Offer>) {
+    crew.holds_woken.fetch_add(1, Ordering::Relaxed);
     let told = crew.hold(core, &mut offer);
     let mut state = crew.state.lock();
     if told {

@@ -8,8 +8,9 @@ use kernel::time::msecs_to_jiffies;
 
 use super::perform;
 use super::{Driver, Life};
+use crate::hardware::CoreState;
 use crate::rmpopt_core::{CoreId, Event, Request, Time};
-use crate::snp_defs::Counter;
+use crate::snp_defs::{Counter, RmpoptBase};
 use crate::sys::crew::Crew;
 
 /// How long the end may take before it is logged that it takes long, in milliseconds.
@@ -25,7 +26,38 @@ pub(crate) fn begin(crew: &Crew<Driver>) -> Result {
         );
         return Err(EOPNOTSUPP);
     }
-    crew.watch_cpus()
+    super::events::attach(crew)?;
+    crew.watch_cpus()?;
+    if let Some(core) = the_first(crew, |read| !read.snp_en) {
+        pr_debug!("SNP is off on core {}\n", core.0);
+        return Ok(());
+    }
+    // SNP is up already: what an earlier driver left may be kept if it is just what we would write.
+    let left = the_first(crew, |read| read.base != Some(RmpoptBase::OFF));
+    let other = (0..crew.hardware.topology.cores()).map(CoreId).find(|&core| {
+        let ours = RmpoptBase::enabled_at(crew.state.lock().plan.base(&crew.place(), core));
+        crew.read(core).is_some_and(|read| read.base != Some(ours))
+    });
+    let adopt = crate::module_parameters::adopt.value();
+    match (left, other) {
+        (None, _) => snp_initialised(crew),
+        (Some(_), None) if adopt => {
+            pr_info!("adopts the bases that an earlier driver left\n");
+            snp_initialised(crew);
+        }
+        (Some(core), _) => pr_warn!(
+            "RMPOPT_BASE is not 0 on core {}: an earlier driver's. Waits for the next SNP_INIT; \
+             adopt=1 goes on with the same base\n",
+            core.0
+        ),
+    }
+    Ok(())
+}
+
+/// The first core that can be asked and of which this holds.
+fn the_first(crew: &Crew<Driver>, like: impl Fn(CoreState) -> bool) -> Option<CoreId> {
+    let mut cores = (0..crew.hardware.topology.cores()).map(CoreId);
+    cores.find(|&core| crew.read(core).is_some_and(&like))
 }
 
 /// SNP_INIT has ended: all tables are empty, nothing that was believed holds.
@@ -60,6 +92,7 @@ pub(crate) fn snp_goes_down(crew: &Crew<Driver>) -> Result {
 
 /// The module goes. Base and enable bit of each core stay as they are if SNP is up.
 pub(crate) fn unload(crew: &Crew<Driver>) {
+    crew.forget_events();
     crew.forget_cpus();
     crew.stop.store(true, Ordering::SeqCst);
     // The error is in the log; dropping the crew cancels what is left.
@@ -78,9 +111,18 @@ pub(crate) fn guest_decommissioned(crew: &Crew<Driver>) {
 
 fn end(crew: &Crew<Driver>, event: Event<'_>) -> Result {
     let mut state = crew.state.lock();
-    // Until the policy says that it has stopped.
-    state.life = Life::Runs;
+    if state.life == Life::Stopped {
+        // Until the policy says so again: bases may be left to clear.
+        state.life = Life::Runs;
+    }
     perform::tell(crew, &mut state, event);
+    drop(state);
+    wait_for_the_end(crew)
+}
+
+/// Returns when the policy has stopped and no RMPOPT runs.
+pub(crate) fn wait_for_the_end(crew: &Crew<Driver>) -> Result {
+    let mut state = crew.state.lock();
     let patience = msecs_to_jiffies(PATIENCE_MS);
     while state.life != Life::Stopped {
         use kernel::sync::CondVarTimeoutResult;

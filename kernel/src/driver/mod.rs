@@ -9,6 +9,7 @@
 //! * Every RMPOPT goes through [`Driver::execute`], where law 4 is kept.
 
 pub(crate) mod cpus;
+pub(crate) mod events;
 mod jobs;
 pub(crate) mod life;
 mod perform;
@@ -21,12 +22,14 @@ use kernel::prelude::*;
 use kernel::sync::{new_condvar, new_mutex, CondVar, Mutex};
 
 use crate::counts::Counts;
-use crate::hardware::Hardware;
+use crate::hardware::{CoreState, Hardware};
 use crate::memory::Place;
 use crate::plan::Plan;
 use crate::rmpopt_core::{words_for, Activity, BatchReport, CoreId, Event, Run, Ticket, Time};
 use crate::snp_defs::{Counter, Region, RmpoptBase, RmpoptFunction};
 use crate::sys::crew::{Crew, Owner};
+use crate::sys::fprobe::Arguments;
+use crate::sys::modules::News;
 use crate::sys::slot::Slot;
 use crate::words::Words;
 
@@ -47,8 +50,6 @@ struct Jobs {
     woken: bool,
     /// When to wake it if no tick came.
     by: Time,
-    /// Its last CPU is going offline: what comes now waits.
-    leaving: bool,
 }
 
 /// Where the policy is in its life.
@@ -95,11 +96,16 @@ pub(crate) struct Driver {
     running: AtomicU32,
     /// Cores on which SNP_EN and the enable bit were read back since the last SNP_INIT.
     enabled: KVVec<AtomicBool>,
+    /// Cores whose last CPU is going offline, or has: nothing is sent there.
+    leaving: KVVec<AtomicBool>,
     offers: KVVec<Slot<Offer>>,
     /// Holds of ticks, to be reported.
     done: KVVec<Slot<Offer>>,
     /// Longest hold, in nanoseconds, its last RMPOPT not counted.
     pub(crate) longest_hold_ns: AtomicU64,
+    /// Holds in ticks that came anyway, and in work items that were woken.
+    pub(crate) holds_ridden: AtomicU64,
+    pub(crate) holds_woken: AtomicU64,
     /// Something was left when the policy had stopped: law 6.
     pub(crate) unclean: AtomicU64,
     /// RMPOPTs that faulted though enabled: law 4.
@@ -107,6 +113,7 @@ pub(crate) struct Driver {
     /// Offers to swallow: a seeded fault.
     #[cfg(emulate)]
     pub(crate) swallow: AtomicU32,
+    noted: events::Noted,
     #[pin]
     pub(crate) state: Mutex<State>,
     /// The policy has stopped.
@@ -142,11 +149,15 @@ impl Driver {
             stop: AtomicBool::new(true),
             running: AtomicU32::new(0),
             enabled: each(cores, || AtomicBool::new(false))?,
+            leaving: each(cores, || AtomicBool::new(false))?,
             offers: each(cores, Slot::new)?,
             done: each(cores, Slot::new)?,
             longest_hold_ns: AtomicU64::new(0),
+            holds_ridden: AtomicU64::new(0),
+            holds_woken: AtomicU64::new(0),
             unclean: AtomicU64::new(0),
             faults: AtomicU64::new(0),
+            noted: events::Noted::new(),
             #[cfg(emulate)]
             swallow: AtomicU32::new(0),
             state <- new_mutex!(State::new(Plan::new(proof, cores, regions)?, cores)?, "rmpopt"),
@@ -160,7 +171,28 @@ impl Driver {
 
     /// Cores and memory as a policy sees them.
     pub(crate) fn place(&self) -> Place<'_> {
-        Place { topology: &self.hardware.topology, memory: &self.hardware.memory }
+        Place { driver: self }
+    }
+
+    /// A CPU on which a core's work can run.
+    pub(crate) fn cpu_of(&self, core: CoreId) -> Option<u32> {
+        let leaving = self.leaving.get(core.index()).is_some_and(|on| on.load(Ordering::SeqCst));
+        if leaving {
+            None
+        } else {
+            self.hardware.topology.online_cpu(core)
+        }
+    }
+
+    /// What a core says of itself, if one of its CPUs is online.
+    fn read(&self, core: CoreId) -> Option<CoreState> {
+        self.cpu_of(core).map(|cpu| self.hardware.read(cpu, core))
+    }
+
+    fn set_leaving(&self, core: CoreId, on: bool) {
+        if let Some(leaving) = self.leaving.get(core.index()) {
+            leaving.store(on, Ordering::SeqCst);
+        }
     }
 
     pub(crate) fn is_enabled(&self, core: CoreId) -> bool {
@@ -293,6 +325,12 @@ impl Owner for Driver {
     fn control(crew: &Crew<Self>) {
         perform::control(crew);
     }
+    fn reports(crew: &Crew<Self>) {
+        perform::reports(crew);
+    }
+    fn events(crew: &Crew<Self>) {
+        events::see_to(crew);
+    }
     fn drain(crew: &Crew<Self>) {
         perform::drain(crew);
     }
@@ -301,6 +339,16 @@ impl Owner for Driver {
     }
     fn tick(crew: &Crew<Self>, member: usize) {
         ride::tick(crew, CoreId(member as u16));
+    }
+    const PROBED: &'static [&'static CStr] = &events::SYMBOLS;
+    fn called(crew: &Crew<Self>, number: usize, arguments: Arguments) {
+        events::called(crew, number, arguments);
+    }
+    fn returned(crew: &Crew<Self>, number: usize, arguments: Arguments, result: u64) {
+        events::returned(crew, number, arguments, result);
+    }
+    fn module(crew: &Crew<Self>, name: &CStr, news: News) {
+        events::module(crew, name, news);
     }
     fn cpu_online(crew: &Crew<Self>, cpu: u32) {
         cpus::online(crew, cpu);

@@ -37,13 +37,13 @@ pub(super) fn pump(crew: &Crew<Driver>, state: &mut State) {
 
 fn perform(crew: &Crew<Driver>, state: &mut State, action: &Action) {
     match *action {
-        Action::WriteBase { core, base } => match crew.hardware.topology.online_cpu(core) {
+        Action::WriteBase { core, base } => match crew.cpu_of(core) {
             Some(cpu) => {
                 state.busy = state.busy.saturating_add(1);
                 if let Some(job) = state.job(core) {
                     job.base = Some(base);
                 }
-                send(crew, state, core, cpu);
+                send(crew, core, cpu);
             }
             None => {
                 let answer = Event::BaseWritten { core, base: None, snp_en: false };
@@ -59,14 +59,14 @@ fn perform(crew: &Crew<Driver>, state: &mut State, action: &Action) {
             if let Some(job) = state.job(core) {
                 job.verify = Some((region, ticket));
             }
-            start(crew, state, core);
+            start(crew, core);
         }
         Action::Broadcast { leader, region, ticket } => {
             state.busy = state.busy.saturating_add(1);
             if let Some(job) = state.job(leader) {
                 job.broadcast = Some((region, ticket));
             }
-            start(crew, state, leader);
+            start(crew, leader);
         }
         Action::Offer { ref batch, by } => offer(crew, state, batch, by),
         Action::ArmTimer(at) => state.timer = at,
@@ -76,15 +76,14 @@ fn perform(crew: &Crew<Driver>, state: &mut State, action: &Action) {
 }
 
 /// Has a core see to its jobs; if it is just leaving, [`super::cpus`] answers for it.
-fn start(crew: &Crew<Driver>, state: &mut State, core: CoreId) {
-    if let Some(cpu) = crew.hardware.topology.online_cpu(core) {
-        send(crew, state, core, cpu);
+fn start(crew: &Crew<Driver>, core: CoreId) {
+    if let Some(cpu) = crew.cpu_of(core) {
+        send(crew, core, cpu);
     }
 }
 
-fn send(crew: &Crew<Driver>, state: &mut State, core: CoreId, cpu: u32) {
-    let leaving = state.job(core).is_some_and(|job| job.leaving);
-    if !leaving && crew.work_on(core.index(), cpu) {
+fn send(crew: &Crew<Driver>, core: CoreId, cpu: u32) {
+    if crew.work_on(core.index(), cpu) {
         crew.counts.wakeup();
     }
 }
@@ -102,7 +101,7 @@ fn offer(crew: &Crew<Driver>, state: &mut State, batch: &Batch, by: Time) {
         return;
     }
     let Some(budget) = state.plan.policy().budget() else { return };
-    let Some(cpu) = crew.hardware.topology.online_cpu(core) else { return };
+    let Some(cpu) = crew.cpu_of(core) else { return };
     let Ok(offer) = boxed(batch, |batch| Run::new(batch, budget)) else {
         // Lost for now; the region's next verify, or an audit, brings it back.
         kernel::pr_warn_once!("no memory for an offer\n");
@@ -134,7 +133,7 @@ fn wake(crew: &Crew<Driver>, state: &mut State, core: CoreId) {
     let full = state.woken >= most;
     let now = crew.now();
     let Some(job) = state.job(core) else { return };
-    if job.woken || job.leaving {
+    if job.woken || crew.cpu_of(core).is_none() {
         return;
     }
     if full {
@@ -145,7 +144,7 @@ fn wake(crew: &Crew<Driver>, state: &mut State, core: CoreId) {
     job.woken = true;
     state.woken = state.woken.saturating_add(1);
     crew.no_tick(core.index());
-    start(crew, state, core);
+    start(crew, core);
 }
 
 /// A follower's work item has ended: the next core that waits for one gets it.
@@ -207,10 +206,18 @@ fn take_report(crew: &Crew<Driver>, state: &mut State, core: CoreId, go_on: bool
     state.report(crew.now(), &offer);
     let ended = offer.faulted || offer.run.report().finished || !go_on;
     let Some(home) = crew.offers.get(core.index()) else { return };
-    let Some(cpu) = crew.hardware.topology.online_cpu(core) else { return };
+    let Some(cpu) = crew.cpu_of(core) else { return };
     // A newer offer takes the place of this one.
-    if !ended && home.put_back(offer).is_none() {
+    if ended || home.put_back(offer).is_some() {
+        return;
+    }
+    // It goes on with the next tick; but its CPU may be idle by then, and have none.
+    let by = state.job(core).map_or(Time::NEVER, |job| job.by);
+    if by > crew.now() {
+        state.next_wake = state.next_wake.earlier(by);
         crew.tick_on(core.index(), cpu);
+    } else {
+        wake(crew, state, core);
     }
 }
 
@@ -231,13 +238,19 @@ fn stopped(crew: &Crew<Driver>, state: &mut State) {
     crew.ended.notify_all();
 }
 
-/// The control work: reports of ticks, the policy's timer, cores that have waited long enough.
-pub(super) fn control(crew: &Crew<Driver>) {
+/// Hands on the reports of ticks.
+pub(super) fn reports(crew: &Crew<Driver>) {
     let mut state = crew.state.lock();
     for core in (0..crew.hardware.topology.cores()).map(CoreId) {
         let go_on = state.life == Life::Runs;
         take_report(crew, &mut state, core, go_on);
     }
+    pump(crew, &mut state);
+}
+
+/// The control work: the policy's timer, cores that have waited long enough.
+pub(super) fn control(crew: &Crew<Driver>) {
+    let mut state = crew.state.lock();
     let now = crew.now();
     if state.timer <= now {
         state.timer = Time::NEVER;
@@ -257,6 +270,9 @@ pub(super) fn drain(crew: &Crew<Driver>) {
         crew.counts.add(Counter::MarksLost, u64::from(drained.lost.count_ones()));
         policy.handle(now, Event::Drained(drained));
     });
+    if let Some(event) = super::events::evidence_is_lost(crew) {
+        policy.handle(now, event);
+    }
     state.changed = now;
     pump(crew, &mut state);
 }

@@ -4,12 +4,16 @@
 //! ```text
 //! snp-init                          SNP_INIT; then the driver is told
 //! snp-down                          the driver is told; then SHUTDOWN_EX
+//! fw-init, fw-down                  the same by the firmware's commands, as probes see them: the
+//!                                   driver is not waited for
+//! stopped                           the driver has stopped since fw-down; law 6
 //! assign FIRST PAGES ASID [2m]      RMPUPDATE: pages (4K, or 2M) from page number FIRST on
 //! share FIRST PAGES [2m]            RMPUPDATE: they are the hypervisor's again
 //! decommission                      a guest's end (upstream's trigger)
 //! optimise | pause | resume         the operator's requests
 //! check                             law 1 in all regions
 //! fault NAME TIMES                  drop-clear, stale-cache, blind-publish, skip-follower, ud
+//! rmp-make-shared PAGE              calls the kernel's function of this name, which fails without SNP
 //! fixup                             the instruction's exception table entry, where it can be shown
 //! ```
 
@@ -19,10 +23,10 @@ use kernel::interrupt::local_interrupt_disable;
 use kernel::prelude::*;
 
 use super::Emulated;
-use crate::driver::{self, life, Driver};
+use crate::driver::{self, events, life, Driver};
 use crate::rmpopt_core::Request;
-use crate::snp_defs::{Gpa, PageSize, Pfn, Region, RmpOperand};
-use crate::snp_model::{CoreId, Fault, InitLayout, PfnRange, Storage};
+use crate::snp_defs::{FirmwareCommand, Gpa, PageSize, Pfn, Region, RmpOperand};
+use crate::snp_model::{CoreId, Fault, PfnRange};
 use crate::sys::crew::Crew;
 
 /// Does one line. An error has one line in the log, and means that nothing was done, except for
@@ -34,6 +38,9 @@ pub(super) fn command(crew: &Crew<Driver>, line: &str) -> Result {
     let done = match name {
         "snp-init" => snp_init(crew, emulated),
         "snp-down" => snp_down(crew, emulated),
+        "fw-init" => fw_init(crew, emulated),
+        "fw-down" => fw_down(crew, emulated),
+        "stopped" => stopped(crew, emulated),
         "assign" => Pages::parse(&mut words, true).and_then(|pages| assign(crew, emulated, &pages)),
         "share" => Pages::parse(&mut words, false).and_then(|pages| share(crew, emulated, &pages)),
         "decommission" => {
@@ -48,6 +55,7 @@ pub(super) fn command(crew: &Crew<Driver>, line: &str) -> Result {
             Ok(())
         }
         "fault" => fault(crew, emulated, words.next(), words.next()),
+        "rmp-make-shared" => rmp_make_shared(words.next()),
         "fixup" => fixup(),
         _ => Err(EINVAL),
     };
@@ -79,11 +87,7 @@ fn snp_init(crew: &Crew<Driver>, emulated: &Emulated) -> Result {
     if silicon.is_initialised() {
         return Err(EBUSY);
     }
-    silicon.enable_snp();
-    let regions = u64::from(silicon.rmp().storage().regions());
-    let dram = [PfnRange::new(Region::ZERO.first_pfn(), regions << 18)];
-    let layout = InitLayout { dram: &dram, ..InitLayout::default() };
-    silicon.snp_init(&layout).map_err(|_| ENOMEM)?;
+    super::initialise(silicon)?;
     life::snp_initialised(crew);
     Ok(())
 }
@@ -97,6 +101,37 @@ fn snp_down(crew: &Crew<Driver>, emulated: &Emulated) -> Result {
     emulated.silicon.snp_shutdown(true, &[]);
     let unclean = crew.unclean.load(Ordering::Relaxed);
     emulated.check_stopped(&crew.hardware.topology, executed, unclean);
+    Ok(())
+}
+
+fn fw_init(crew: &Crew<Driver>, emulated: &Emulated) -> Result {
+    if emulated.silicon.is_initialised() {
+        return Err(EBUSY);
+    }
+    let init = || super::initialise(&emulated.silicon);
+    events::emulate(crew, FirmwareCommand::SNP_INIT_EX, init)?;
+    events::emulate(crew, FirmwareCommand::SNP_DF_FLUSH, || Ok(()))
+}
+
+fn fw_down(crew: &Crew<Driver>, emulated: &Emulated) -> Result {
+    if !emulated.silicon.is_initialised() {
+        return Err(ENODEV);
+    }
+    events::emulate(crew, FirmwareCommand::SNP_SHUTDOWN_EX, || {
+        // From here on none may be run, whatever the driver has still to do.
+        let executed = emulated.executed.load(Ordering::SeqCst);
+        emulated.at_shutdown.store(executed, Ordering::SeqCst);
+        emulated.silicon.snp_shutdown(true, &[]);
+        Ok(())
+    })
+}
+
+fn stopped(crew: &Crew<Driver>, emulated: &Emulated) -> Result {
+    life::wait_for_the_end(crew)?;
+    let executed = emulated.at_shutdown.load(Ordering::SeqCst);
+    let unclean = crew.unclean.load(Ordering::Relaxed);
+    emulated.check_stopped(&crew.hardware.topology, executed, unclean);
+    emulated.check_all();
     Ok(())
 }
 
@@ -197,6 +232,17 @@ fn fixup() -> Result {
             Ok(())
         }
         Some(false) => Err(EFAULT),
+        None => Err(EOPNOTSUPP),
+    }
+}
+
+/// Calls `rmp_make_shared`, to see that the probe on it is reached. Without SNP it gives `ENODEV` and
+/// does nothing, and with SNP we are not here.
+fn rmp_make_shared(page: Option<&str>) -> Result {
+    let page = page.and_then(|word| word.parse().ok()).ok_or(EINVAL)?;
+    match crate::sys::symbol::rmp_make_shared(page) {
+        Some(-19) => Ok(()),
+        Some(_) => Err(EFAULT),
         None => Err(EOPNOTSUPP),
     }
 }

@@ -14,9 +14,12 @@ pub(crate) use self::laws::Laws;
 use self::storage::{KernelRmp, KernelUnit};
 use crate::hardware::CoreState;
 use crate::params;
+use crate::params::emu::Found;
 use crate::rmpopt_core;
-use crate::snp_defs::{Region, RmpoptBase, RmpoptFunction};
-use crate::snp_model::{CoreId, Coverage, Exception, Machine, UnitConfig, UpdateOrder};
+use crate::snp_defs::{Region, RmpoptBase, RmpoptFunction, PAGES_PER_REGION};
+use crate::snp_model::{
+    CoreId, Coverage, Exception, InitLayout, Machine, PfnRange, Storage, UnitConfig, UpdateOrder,
+};
 use crate::sys::insn::Fault;
 
 /// log2 of the bytes of an RMP segment.
@@ -35,16 +38,31 @@ pub(crate) struct Emulated {
     exceptions: AtomicU64,
     /// RMPOPTs run.
     pub(crate) executed: AtomicU64,
+    /// How many had been run when the firmware shut SNP down.
+    pub(crate) at_shutdown: AtomicU64,
 }
 
 impl Emulated {
     pub(crate) fn new(gib: u32, cores: u16) -> Result<Self> {
+        let silicon = silicon(gib, cores, params::emu::unit()?)?;
+        let base = match params::emu::found()? {
+            Found::Down => None,
+            Found::Fresh => Some(RmpoptBase::OFF),
+            Found::Left(region) => Some(RmpoptBase::enabled_at(region)),
+        };
+        if let Some(base) = base {
+            initialise(&silicon)?;
+            for core in (0..u32::from(cores)).map(CoreId) {
+                silicon.wrmsr_rmpopt_base(core, base.raw()).map_err(|_| EINVAL)?;
+            }
+        }
         Ok(Self {
-            silicon: silicon(gib, cores, params::emu::unit()?)?,
+            silicon,
             laws: Laws::new(),
             seeded_ud: AtomicU32::new(0),
             exceptions: AtomicU64::new(0),
             executed: AtomicU64::new(0),
+            at_shutdown: AtomicU64::new(0),
         })
     }
 
@@ -82,6 +100,15 @@ impl Emulated {
             snp_en: self.silicon.unit().snp_en(model(core)),
         }
     }
+}
+
+/// SNP_INIT of a host whose memory is all the hypervisor's.
+fn initialise(silicon: &Silicon) -> Result {
+    silicon.enable_snp();
+    let regions = u64::from(silicon.rmp().storage().regions());
+    let dram = [PfnRange::new(Region::ZERO.first_pfn(), regions.saturating_mul(PAGES_PER_REGION))];
+    let layout = InitLayout { dram: &dram, ..InitLayout::default() };
+    silicon.snp_init(&layout).map_err(|_| ENOMEM)
 }
 
 /// The model's number of a core.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 //! `/sys/kernel/debug/x86/rmpopt/`.
 
+mod probes;
 mod regions;
 mod stats;
 mod table;
@@ -15,6 +16,7 @@ pub(crate) fn add(served: &Served<Crew<Driver>>) {
     served.rows::<table::Table>(folder);
     served.rows::<stats::Stats>(folder);
     served.rows::<regions::Regions>(folder);
+    served.rows::<probes::Probes>(folder);
     #[cfg(emulate)]
     if served.hardware.emulated().is_some() {
         crate::emu::files::add(served);

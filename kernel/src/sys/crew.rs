@@ -11,6 +11,9 @@ use core::sync::atomic::{AtomicI32, Ordering};
 
 use kernel::{bindings, prelude::*, static_lock_class, time::msecs_to_jiffies, types::Opaque};
 
+use crate::sys::fprobe::{Arguments, Listener, Probe};
+use crate::sys::modules::{News, Watch, Watcher};
+
 const NAME: &CStr = c"rmpopt";
 const NANOSECONDS_PER_MILLISECOND: u64 = 1_000_000;
 
@@ -18,12 +21,24 @@ const NANOSECONDS_PER_MILLISECOND: u64 = 1_000_000;
 pub(crate) trait Owner: Send + Sync + Sized + 'static {
     /// The control work: any CPU, may sleep.
     fn control(crew: &Crew<Self>);
+    /// Reports wait: any CPU, may sleep.
+    fn reports(crew: &Crew<Self>);
+    /// Something happened to SNP: any CPU, may sleep.
+    fn events(crew: &Crew<Self>);
     /// The drain of marks: any CPU, may sleep.
     fn drain(crew: &Crew<Self>);
     /// A member's work: may sleep; on the CPU it was queued for, unless that went offline.
     fn work(crew: &Crew<Self>, member: usize);
     /// A member's tick timer, on the CPU it was armed for: softirq, may not sleep.
     fn tick(crew: &Crew<Self>, member: usize);
+    /// Functions that can be probed, by number.
+    const PROBED: &'static [&'static CStr];
+    /// A probed function was called. Anywhere, preemption off.
+    fn called(crew: &Crew<Self>, number: usize, arguments: Arguments);
+    /// A probed function returned. Anywhere, preemption off.
+    fn returned(crew: &Crew<Self>, number: usize, arguments: Arguments, result: u64);
+    /// A module comes or goes. May sleep.
+    fn module(crew: &Crew<Self>, name: &CStr, news: News);
     /// A CPU has come online. On that CPU, may sleep.
     fn cpu_online(crew: &Crew<Self>, cpu: u32);
     /// A CPU is about to go offline. On that CPU, may sleep.
@@ -128,11 +143,17 @@ pub(crate) struct Crew<O: Owner> {
     #[pin]
     control: Delayed,
     #[pin]
+    reports: Delayed,
+    #[pin]
+    events: Delayed,
+    #[pin]
     drain: Delayed,
     node: Opaque<bindings::hlist_node>,
     /// CPU hotplug state, 0 while CPUs are not watched.
     hotplug: AtomicI32,
     members: KVec<KBox<Member<O>>>,
+    probes: KVec<KBox<Probe<Self>>>,
+    modules: KBox<Watch<Self>>,
     /// Members' work runs where it is queued.
     bound: Queue,
     /// Control and drain run anywhere.
@@ -162,10 +183,15 @@ impl<O: Owner> Crew<O> {
     pub(crate) fn new(owner: impl PinInit<O, Error>, members: usize) -> impl PinInit<Self, Error> {
         try_pin_init!(&this in Self {
             control <- delayed(run_control::<O>),
+            reports <- delayed(run_reports::<O>),
+            events <- delayed(run_events::<O>),
             drain <- delayed(run_drain::<O>),
             node: Opaque::zeroed(),
             hotplug: AtomicI32::new(0),
             members: Self::members(members, this.as_ptr())?,
+            probes: Self::probes_of(this.as_ptr())?,
+            // SAFETY: The crew's drop stops the watch before anything else of the crew goes.
+            modules: unsafe { Watch::new(this.as_ptr().cast_const()) }?,
             bound: Queue::new(bindings::wq_flags_WQ_PERCPU)?,
             free: Queue::new(bindings::wq_flags_WQ_UNBOUND)?,
             owner <- owner,
@@ -181,6 +207,33 @@ impl<O: Owner> Crew<O> {
         Ok(members)
     }
 
+    fn probes_of(crew: *const Self) -> Result<KVec<KBox<Probe<Self>>>> {
+        let mut probes = KVec::with_capacity(O::PROBED.len(), GFP_KERNEL)?;
+        for (number, symbol) in O::PROBED.iter().enumerate() {
+            // SAFETY: The crew's drop detaches the probes before anything else of the crew goes.
+            probes.push(unsafe { Probe::new(crew, number, symbol) }?, GFP_KERNEL)?;
+        }
+        Ok(probes)
+    }
+
+    /// The probes, by number.
+    pub(crate) fn probes(&self) -> &[KBox<Probe<Self>>] {
+        &self.probes
+    }
+
+    /// From now on the owner is told of modules.
+    pub(crate) fn watch_modules(&self) -> Result {
+        self.modules.start()
+    }
+
+    /// Modules and probed functions are not told of any more.
+    pub(crate) fn forget_events(&self) {
+        self.modules.stop();
+        for probe in &self.probes {
+            probe.detach();
+        }
+    }
+
     /// Runs the control work after `ns` nanoseconds, whenever it was to run before.
     pub(crate) fn control_in(&self, ns: u64) {
         self.run_in(&self.control, ns);
@@ -189,6 +242,16 @@ impl<O: Owner> Crew<O> {
     /// Runs the drain after `ns` nanoseconds. May be called with preemption off.
     pub(crate) fn drain_in(&self, ns: u64) {
         self.run_in(&self.drain, ns);
+    }
+
+    /// Has events of SNP's life seen to at once. From any context.
+    pub(crate) fn event(&self) {
+        self.run_in(&self.events, 0);
+    }
+
+    /// Has reports fetched at once. From any context.
+    pub(crate) fn report(&self) {
+        self.run_in(&self.reports, 0);
     }
 
     fn run_in(&self, work: &Delayed, ns: u64) {
@@ -293,12 +356,15 @@ impl<O: Owner> Crew<O> {
     }
 
     fn dismiss(&self) {
+        self.forget_events();
         self.forget_cpus();
         // SAFETY: All of it was initialised with the crew. Works can queue each other, so they are
         // cancelled twice; after a shutdown a timer cannot be armed.
         unsafe {
             for _ in 0..2 {
                 bindings::cancel_delayed_work_sync(self.control.0.get());
+                bindings::cancel_delayed_work_sync(self.reports.0.get());
+                bindings::cancel_delayed_work_sync(self.events.0.get());
                 bindings::cancel_delayed_work_sync(self.drain.0.get());
                 for member in &self.members {
                     bindings::cancel_work_sync(member.work.get());
@@ -306,6 +372,21 @@ impl<O: Owner> Crew<O> {
                 }
             }
         }
+    }
+}
+
+impl<O: Owner> Listener for Crew<O> {
+    fn called(&self, number: usize, arguments: Arguments) {
+        O::called(self, number, arguments);
+    }
+    fn returned(&self, number: usize, arguments: Arguments, result: u64) {
+        O::returned(self, number, arguments, result);
+    }
+}
+
+impl<O: Owner> Watcher for Crew<O> {
+    fn module(&self, name: &CStr, news: News) {
+        O::module(self, name, news);
     }
 }
 
@@ -324,6 +405,28 @@ unsafe extern "C" fn run_control<O: Owner>(work: *mut bindings::work_struct) {
     O::control(unsafe {
         let delayed = kernel::container_of!(work, bindings::delayed_work, work);
         &*kernel::container_of!(delayed.cast::<Delayed>(), Crew<O>, control)
+    });
+}
+
+/// # Safety
+///
+/// `work` must be the `reports` of a crew of `O` that lives until the work is cancelled.
+unsafe extern "C" fn run_reports<O: Owner>(work: *mut bindings::work_struct) {
+    // SAFETY: By the contract.
+    O::reports(unsafe {
+        let delayed = kernel::container_of!(work, bindings::delayed_work, work);
+        &*kernel::container_of!(delayed.cast::<Delayed>(), Crew<O>, reports)
+    });
+}
+
+/// # Safety
+///
+/// `work` must be the `events` of a crew of `O` that lives until the work is cancelled.
+unsafe extern "C" fn run_events<O: Owner>(work: *mut bindings::work_struct) {
+    // SAFETY: By the contract.
+    O::events(unsafe {
+        let delayed = kernel::container_of!(work, bindings::delayed_work, work);
+        &*kernel::container_of!(delayed.cast::<Delayed>(), Crew<O>, events)
     });
 }
 

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+//! What the kernel does to SNP and to the RMP, by probes on its functions.
+//!
+//! Marks are made on the *return* of an update that succeeded, so that they are never consumed before
+//! the update is there (the invariant of `Activity`). SNP's life is noted in atomics and seen to by a
+//! work item.
+
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use kernel::prelude::*;
+
+use super::{became_shared, life, lost, Driver};
+use crate::rmpopt_core::Event;
+use crate::snp_defs::{FirmwareCommand, Pfn, Region};
+use crate::sys::crew::Crew;
+use crate::sys::fprobe::Arguments;
+use crate::sys::modules::News;
+
+/// A function that is probed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Function {
+    /// A page becomes the hypervisor's.
+    Share,
+    /// A page becomes a guest's or the firmware's.
+    Assign,
+    /// A large page is split: its entries change, its owner does not.
+    Split,
+    /// A command to the firmware, SNP_INIT and SNP_SHUTDOWN among them.
+    Firmware,
+    /// SNP is shut down because the kernel panics.
+    Panic,
+    /// A guest's context goes.
+    GuestEnd,
+}
+
+/// Where each is; `None`: in the kernel itself.
+const FUNCTIONS: [(Function, Option<&CStr>); 6] = [
+    (Function::Share, None),
+    (Function::Assign, None),
+    (Function::Split, None),
+    (Function::Firmware, Some(c"ccp")),
+    (Function::Panic, Some(c"ccp")),
+    (Function::GuestEnd, Some(c"kvm_amd")),
+];
+
+/// Their names, in the same order. (ccp's own functions for SNP's life are inlined in Debian's kernel;
+/// all of them end in the one that sends commands.)
+pub(super) const SYMBOLS: [&CStr; FUNCTIONS.len()] = [
+    c"rmp_make_shared",
+    c"rmp_make_private",
+    c"psmash",
+    c"__sev_do_cmd_locked",
+    c"snp_shutdown_on_panic",
+    c"snp_decommission_context",
+];
+
+/// Longest wait for RMPOPTs under way before the firmware shuts SNP down. One takes less than 1 ms.
+const PATIENCE_NS: u64 = 10_000_000;
+
+/// What probes have noted of SNP's life.
+pub(crate) struct Noted {
+    /// The firmware has done SNP_INIT, and the flush that must follow is still to come.
+    built: AtomicBool,
+    panics: AtomicBool,
+    initialised: AtomicBool,
+    going_down: AtomicBool,
+    guests_ended: AtomicBool,
+    /// Calls that probes missed and that have been made good.
+    missed: AtomicU64,
+}
+
+impl Noted {
+    pub(super) const fn new() -> Self {
+        Self {
+            built: AtomicBool::new(false),
+            panics: AtomicBool::new(false),
+            initialised: AtomicBool::new(false),
+            going_down: AtomicBool::new(false),
+            guests_ended: AtomicBool::new(false),
+            missed: AtomicU64::new(0),
+        }
+    }
+}
+
+fn function(number: usize) -> Option<Function> {
+    FUNCTIONS.get(number).map(|(function, _)| *function)
+}
+
+/// Follows the kernel's functions. What cannot be attached is logged once.
+pub(crate) fn attach(crew: &Crew<Driver>) -> Result {
+    crew.watch_modules()?;
+    for (probe, (_, module)) in crew.probes().iter().zip(FUNCTIONS) {
+        match probe.attach() {
+            Ok(()) => {}
+            // It is attached when its module comes.
+            Err(_) if module.is_some() => {}
+            Err(error) => {
+                let name = probe.symbol().to_str().unwrap_or("?");
+                pr_warn!("{name} cannot be followed ({error:?})\n");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A module comes: its functions are followed; or goes: they are let go.
+pub(super) fn module(crew: &Crew<Driver>, name: &CStr, news: News) {
+    for (probe, (_, module)) in crew.probes().iter().zip(FUNCTIONS) {
+        if module != Some(name) {
+            continue;
+        }
+        match news {
+            News::Coming => {
+                if let Err(error) = probe.attach() {
+                    let name = probe.symbol().to_str().unwrap_or("?");
+                    pr_warn!("{name} cannot be followed ({error:?})\n");
+                }
+            }
+            News::Going => probe.detach(),
+        }
+    }
+}
+
+/// A followed function was called. Anywhere, preemption off.
+pub(super) fn called(crew: &Crew<Driver>, number: usize, arguments: Arguments) {
+    if let (Some(function), true) = (function(number), crew.hardware.is_silicon()) {
+        begins(crew, function, arguments);
+    }
+}
+
+/// It returned. Anywhere, preemption off.
+pub(super) fn returned(crew: &Crew<Driver>, number: usize, arguments: Arguments, result: u64) {
+    if let (Some(function), true) = (function(number), crew.hardware.is_silicon()) {
+        // An `int`; of PSMASH a result code: 0 is success in both.
+        ends(crew, function, arguments, result as u32 == 0);
+    }
+}
+
+fn begins(crew: &Crew<Driver>, function: Function, arguments: Arguments) {
+    let [first, _] = arguments;
+    match function {
+        Function::Firmware if command(first) == FirmwareCommand::SNP_SHUTDOWN_EX => {
+            going_down(crew);
+        }
+        Function::Panic => {
+            // Nothing more is begun, and nothing more is touched.
+            crew.stop.store(true, Ordering::SeqCst);
+            crew.noted.panics.store(true, Ordering::SeqCst);
+        }
+        _ => {}
+    }
+}
+
+fn ends(crew: &Crew<Driver>, function: Function, arguments: Arguments, succeeded: bool) {
+    let [first, _] = arguments;
+    let noted = &crew.noted;
+    let region = || Pfn::new(first).map_or(Region::ZERO, Pfn::region);
+    match function {
+        _ if !succeeded => {}
+        Function::Share => became_shared(crew, region()),
+        Function::Assign | Function::Split => lost(crew, region()),
+        Function::Firmware => match command(first) {
+            FirmwareCommand::SNP_INIT | FirmwareCommand::SNP_INIT_EX => {
+                noted.built.store(true, Ordering::SeqCst);
+            }
+            FirmwareCommand::SNP_DF_FLUSH if noted.built.swap(false, Ordering::SeqCst) => {
+                noted.initialised.store(true, Ordering::SeqCst);
+                crew.event();
+            }
+            _ => {}
+        },
+        Function::GuestEnd => {
+            noted.guests_ended.store(true, Ordering::SeqCst);
+            crew.event();
+        }
+        Function::Panic => {}
+    }
+}
+
+fn command(number: u64) -> FirmwareCommand {
+    FirmwareCommand(number as u32)
+}
+
+/// The firmware is about to clear SNP_EN: no RMPOPT begins any more, and those under way are waited
+/// for here, with interrupts on and a limit. They hold no lock and wait for nobody.
+fn going_down(crew: &Crew<Driver>) {
+    crew.stop.store(true, Ordering::SeqCst);
+    if crew.noted.panics.load(Ordering::SeqCst) {
+        return;
+    }
+    crew.noted.going_down.store(true, Ordering::SeqCst);
+    crew.event();
+    let begun = crew.now();
+    while crew.running.load(Ordering::SeqCst) > 0 && crew.now().since(begun) < PATIENCE_NS {
+        core::hint::spin_loop();
+    }
+}
+
+/// What the kernel's calls would be for the emulated firmware: so that SNP's life can be followed
+/// without its hardware.
+#[cfg(emulate)]
+pub(crate) fn emulate(
+    crew: &Crew<Driver>,
+    command: FirmwareCommand,
+    run: impl FnOnce() -> Result,
+) -> Result {
+    let arguments = [u64::from(command.0), 0];
+    begins(crew, Function::Firmware, arguments);
+    let done = run();
+    ends(crew, Function::Firmware, arguments, done.is_ok());
+    done
+}
+
+/// Sees to what was noted.
+pub(super) fn see_to(crew: &Crew<Driver>) {
+    let noted = &crew.noted;
+    if noted.going_down.swap(false, Ordering::SeqCst) {
+        // The error is in the log.
+        let _ = life::snp_goes_down(crew);
+    }
+    if noted.initialised.swap(false, Ordering::SeqCst) {
+        life::snp_initialised(crew);
+    }
+    if noted.guests_ended.swap(false, Ordering::SeqCst) {
+        life::guest_decommissioned(crew);
+    }
+}
+
+/// Whether probes missed a call since this was last asked: then marks may be missing.
+pub(super) fn evidence_is_lost(crew: &Crew<Driver>) -> Option<Event<'static>> {
+    let sum = |sum: u64, missed: u64| sum.wrapping_add(missed);
+    let missed = crew.probes().iter().map(|probe| probe.missed()).fold(0, sum);
+    let before = crew.noted.missed.swap(missed, Ordering::SeqCst);
+    (missed != before).then_some(Event::EvidenceLost)
+}
