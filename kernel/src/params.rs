@@ -69,6 +69,13 @@ pub(crate) mod emu {
         "SNP is up: fresh (bases 0), left or left:GIB (bases of an earlier load)"
     );
 
+    text_parameter!(HOTPLUG, "emu_hotplug", "1: CPUs may go and come while SNP is up");
+
+    /// Whether CPU hotplug stays on while SNP is up.
+    pub(crate) fn hotplug() -> bool {
+        HOTPLUG.read(&mut [0; text::LONGEST]) == "1"
+    }
+
     /// How the module finds the emulated host.
     #[derive(Clone, Copy, PartialEq, Eq)]
     pub(crate) enum Found {

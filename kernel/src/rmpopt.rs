@@ -50,6 +50,10 @@ module! {
             default: false,
             description: "keep the RMPOPT_BASE that an earlier driver left, if it is the same",
         },
+        silicon: bool {
+            default: false,
+            description: "start on real hardware, which this module has never met",
+        },
         delay_ms: u32 {
             default: 1000,
             description: "from a region's last activity to its verification, in ms",

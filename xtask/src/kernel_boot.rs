@@ -70,6 +70,11 @@ impl Console {
     pub(crate) fn trouble(&self) -> Vec<&str> {
         self.lines.iter().map(String::as_str).filter(|line| is_trouble(line)).collect()
     }
+
+    /// Whether some line contains this.
+    pub(crate) fn says(&self, what: &str) -> bool {
+        self.lines.iter().any(|line| line.contains(what))
+    }
 }
 
 fn is_trouble(line: &str) -> bool {

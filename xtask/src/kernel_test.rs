@@ -45,6 +45,8 @@ struct Machine {
     script: &'static str,
     /// The tests that must be passed.
     tests: &'static [&'static str],
+    /// What the console must say, also after the script.
+    says: &'static [&'static str],
 }
 
 const GATE: [&str; 3] = ["gate.enodev", "gate.nothing-left", "gate.log"];
@@ -60,6 +62,7 @@ const MACHINES: [Machine; 7] = [
         stock: &[],
         script: "gate.sh",
         tests: &GATE,
+        says: &[],
     },
     Machine {
         name: "gate-leaf",
@@ -72,6 +75,7 @@ const MACHINES: [Machine; 7] = [
         stock: &[],
         script: "gate.sh",
         tests: &GATE,
+        says: &[],
     },
     Machine {
         name: "gate-vendor",
@@ -83,6 +87,7 @@ const MACHINES: [Machine; 7] = [
         stock: &[],
         script: "gate.sh",
         tests: &GATE,
+        says: &[],
     },
     Machine {
         name: "emulated",
@@ -116,6 +121,8 @@ const MACHINES: [Machine; 7] = [
             "reload",
             "unload-busy",
             "held-open",
+            "cpus-and-machine-stay",
+            "sleep-refused",
             "hotplug.lives",
             "hotplug.down",
             "hotplug.left",
@@ -125,6 +132,7 @@ const MACHINES: [Machine; 7] = [
             "busy",
             "hog",
         ],
+        says: &["rmpopt: the machine goes down: stopped"],
     },
     Machine {
         name: "threads",
@@ -146,6 +154,7 @@ const MACHINES: [Machine; 7] = [
             "threads.hotplug.cleared",
             "threads.hotplug.laws",
         ],
+        says: &[],
     },
     Machine {
         name: "large",
@@ -157,6 +166,7 @@ const MACHINES: [Machine; 7] = [
         stock: &[],
         script: "large.sh",
         tests: &["large"],
+        says: &[],
     },
     Machine {
         name: "probes",
@@ -189,6 +199,7 @@ const MACHINES: [Machine; 7] = [
             "probe.unloads",
             "probe.kvm-unloads-after",
         ],
+        says: &[],
     },
 ];
 
@@ -386,6 +397,9 @@ impl Machine {
         wrong.extend(unknown.map(|name| format!("{}: {name} is not expected", self.name)));
         if !console.finished {
             wrong.push(format!("{}: did not come to its end in time", self.name));
+        }
+        for said in self.says.iter().filter(|&said| !console.says(said)) {
+            wrong.push(format!("{}: the console does not say {said:?}", self.name));
         }
         let trouble = console.trouble();
         wrong.extend(trouble.iter().map(|line| format!("{}: the kernel said: {line}", self.name)));

@@ -66,7 +66,7 @@ test_that unload-busy busy
 
 # While a file is open the module stays.
 held() {
-    for file in rmpopt-table stats regions emu/table emu/laws; do
+    for file in rmpopt-table audit probes stats regions emu/table emu/laws; do
         load emu_mem=4G || return 1
         control snp-init || return 2
         exec 3< $E/$file
@@ -76,6 +76,24 @@ held() {
     done
 }
 test_that held-open held
+
+# While SNP is up CPUs stay and the machine does not sleep.
+offline() { echo 0 > /sys/devices/system/cpu/cpu3/online; }
+online() { echo 1 > /sys/devices/system/cpu/cpu3/online; }
+stays() {
+    load emu_mem=16G || return 1
+    offline && online || return 2
+    control snp-init || return 3
+    if offline 2> /dev/null; then return 4; fi
+    if echo freeze > /sys/power/state 2> /dev/null; then return 5; fi
+    control snp-down || return 6
+    offline && online || return 7
+    control snp-init || return 8
+    rmmod rmpopt || return 9
+    offline && online || return 10
+}
+test_that cpus-and-machine-stay stays
+test_that sleep-refused [ "$(dmesg | grep -c 'cannot sleep while SNP is up')" = 1 ]
 
 under_hotplug hotplug
 
@@ -105,3 +123,8 @@ wait 2> /dev/null
 for cpu in 0 1 2 3; do /check --hog $cpu 6 || failed "hog FAILED: no real-time task" & done
 played hog hog 16 ""
 wait 2> /dev/null
+
+# The machine goes down while the first pass is under way: see the console's last lines.
+dmesg -n 8
+load emu_mem=2T
+control snp-init

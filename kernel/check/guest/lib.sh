@@ -62,7 +62,7 @@ toggle() {
 # under_hotplug NAME: guests live and die while CPUs go and come; then SNP goes down while one is
 # away, whose base is cleared when it is back.
 under_hotplug() {
-    load emu_mem=16G || { failed "$1 FAILED: insmod gives $?"; return; }
+    load emu_mem=16G emu_hotplug=1 || { failed "$1 FAILED: insmod gives $?"; return; }
     rm -f /stop
     toggle &
     toggler=$!

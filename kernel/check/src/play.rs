@@ -1,10 +1,11 @@
 //! Playing a script, and the comparisons.
 //!
-//! Lines go to the control file, except these:
+//! Lines go to the control file, commands with `;` between them in one piece; except these:
 //! ```text
 //! # anything            a comment
 //! sleep MS              nothing for so long
 //! settle MS             the tables become what they must be, within so long
+//! audit MS              the hardware says so itself, by the file `audit`, within so long
 //! guests N SEED         the lives of so many guests
 //! stat KEY LEAST MOST   a line of `stats` has a value between the two
 //! ```
@@ -65,6 +66,7 @@ impl Player {
                 self.is_safe()
             }
             ["settle", ms] => self.settle(Duration::from_millis(number(ms)?)),
+            ["audit", ms] => self.audit(Duration::from_millis(number(ms)?)),
             ["guests", count, seed] => {
                 let lives = guests::lives(number(count)?, number(seed)?, self.regions as u64);
                 lives.iter().try_for_each(|step| self.step(step))
@@ -77,7 +79,7 @@ impl Player {
                 }
                 Ok(())
             }
-            _ => self.step(line),
+            _ => self.step(&line.replace("; ", "\n")),
         }
     }
 
@@ -140,6 +142,21 @@ impl Player {
         }
         self.longest = self.longest.max(started.elapsed());
         Ok(())
+    }
+
+    /// The file is made anew at most once a second.
+    fn audit(&mut self, limit: Duration) -> Result<(), String> {
+        let started = Instant::now();
+        loop {
+            let expected = self.account.settled(&files::online()?);
+            let found = table::parse(&files::read("audit")?, self.regions)?;
+            self.looks += 1;
+            let Some(wrong) = table::difference(&found, &expected) else { return Ok(()) };
+            if started.elapsed() > limit {
+                return Err(format!("audit: {wrong}"));
+            }
+            sleep(LOOK);
+        }
     }
 
     /// The module's own account of the laws must be clean, too.

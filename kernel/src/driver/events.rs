@@ -86,7 +86,14 @@ fn function(number: usize) -> Option<Function> {
     FUNCTIONS.get(number).map(|(function, _)| *function)
 }
 
-/// Follows the kernel's functions. What cannot be attached is logged once.
+/// Whether SNP's shutdown would be seen.
+pub(super) fn sees_shutdown(crew: &Crew<Driver>) -> bool {
+    let mut probes = crew.probes().iter().zip(FUNCTIONS);
+    probes.any(|(probe, (function, _))| function == Function::Firmware && probe.is_attached())
+}
+
+/// Follows the kernel's functions. What cannot be attached is logged once; on real hardware the
+/// kernel's own must be: without marks nothing would be known of an RMP that changes.
 pub(crate) fn attach(crew: &Crew<Driver>) -> Result {
     crew.watch_modules()?;
     for (probe, (_, module)) in crew.probes().iter().zip(FUNCTIONS) {
@@ -97,6 +104,9 @@ pub(crate) fn attach(crew: &Crew<Driver>) -> Result {
             Err(error) => {
                 let name = probe.symbol().to_str().unwrap_or("?");
                 pr_warn!("{name} cannot be followed ({error:?})\n");
+                if crew.hardware.is_silicon() {
+                    return Err(EOPNOTSUPP);
+                }
             }
         }
     }
@@ -184,11 +194,14 @@ fn command(number: u64) -> FirmwareCommand {
 /// The firmware is about to clear SNP_EN: no RMPOPT begins any more, and those under way are waited
 /// for here, with interrupts on and a limit. They hold no lock and wait for nobody.
 fn going_down(crew: &Crew<Driver>) {
-    crew.stop.store(true, Ordering::SeqCst);
-    if crew.noted.panics.load(Ordering::SeqCst) {
+    let noted = &crew.noted;
+    if noted.panics.load(Ordering::SeqCst) {
         return;
     }
-    crew.noted.going_down.store(true, Ordering::SeqCst);
+    // An SNP_INIT that was not seen to is over. `going_down` before `stop`: see `is_going_down`.
+    noted.initialised.store(false, Ordering::SeqCst);
+    noted.going_down.store(true, Ordering::SeqCst);
+    crew.stop.store(true, Ordering::SeqCst);
     crew.event();
     let begun = crew.now();
     while crew.running.load(Ordering::SeqCst) > 0 && crew.now().since(begun) < PATIENCE_NS {
@@ -209,6 +222,12 @@ pub(crate) fn emulate(
     let done = run();
     ends(crew, Function::Firmware, arguments, done.is_ok());
     done
+}
+
+/// Whether SNP is on its way down and that was not seen to yet. Who takes `stop` back asks this
+/// afterwards: if `stop` was set before, so was this.
+pub(super) fn is_going_down(crew: &Crew<Driver>) -> bool {
+    crew.noted.going_down.load(Ordering::SeqCst)
 }
 
 /// Sees to what was noted.

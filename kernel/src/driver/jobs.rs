@@ -8,7 +8,7 @@ use kernel::cpumask::CpumaskVar;
 use kernel::prelude::*;
 
 use super::perform::{self, NOT_RUN};
-use super::{Driver, Life, Offer, Ran, State};
+use super::{asked, Driver, Life, Offer, Ran, State};
 use crate::rmpopt_core::{CoreId, Event, Ticket, Verdict};
 use crate::snp_defs::{Counter, Region, RmpoptBase, RmpoptFunction};
 use crate::sys::crew::Crew;
@@ -20,6 +20,7 @@ enum Job {
     Verify(Region, Ticket),
     Broadcast(Region, Ticket),
     Hold(KBox<Offer>),
+    Ask,
 }
 
 /// Does what there is, giving way after each job.
@@ -40,6 +41,7 @@ pub(super) fn work(crew: &Crew<Driver>, core: CoreId) {
             Some(Job::Verify(region, ticket)) => verify(crew, core, region, ticket),
             Some(Job::Broadcast(region, ticket)) => broadcast(crew, core, region, ticket),
             Some(Job::Hold(offer)) => hold(crew, core, offer),
+            Some(Job::Ask) => asked::visit(crew, core),
         }
         cpu::let_others_run();
     }
@@ -55,6 +57,9 @@ fn next(crew: &Crew<Driver>, state: &mut State, core: CoreId) -> Option<Job> {
     }
     if let Some((region, ticket)) = job.broadcast.take() {
         return Some(Job::Broadcast(region, ticket));
+    }
+    if core::mem::take(&mut job.ask) {
+        return Some(Job::Ask);
     }
     if !job.woken {
         return None;

@@ -11,6 +11,7 @@ use super::{Driver, Life};
 use crate::hardware::CoreState;
 use crate::rmpopt_core::{CoreId, Event, Request, Time};
 use crate::snp_defs::{Counter, RmpoptBase};
+use crate::sys::cpu::Fixed;
 use crate::sys::crew::Crew;
 
 /// How long the end may take before it is logged that it takes long, in milliseconds.
@@ -18,19 +19,23 @@ const PATIENCE_MS: u32 = 10_000;
 
 /// The module is loaded: what happens to SNP is listened for from here on.
 pub(crate) fn begin(crew: &Crew<Driver>) -> Result {
-    if crew.hardware.is_silicon() {
-        // Without the probes on SNP's life the driver would run RMPOPT while SNP goes down.
+    if crew.hardware.is_silicon() && !crate::module_parameters::silicon.value() {
         pr_err!(
-            "not loaded: this host can use RMPOPT, but this version does not follow SNP_INIT and \
-             SNP's shutdown on real hardware yet\n"
+            "not loaded: this host can use RMPOPT, but this module has never met such hardware; \
+             silicon=1 loads it all the same\n"
         );
         return Err(EOPNOTSUPP);
     }
+    crew.watch_machine()?;
     super::events::attach(crew)?;
     crew.watch_cpus()?;
     if let Some(core) = the_first(crew, |read| !read.snp_en) {
         pr_debug!("SNP is off on core {}\n", core.0);
         return Ok(());
+    }
+    if crew.hardware.is_silicon() && !super::events::sees_shutdown(crew) {
+        pr_err!("not loaded: SNP is up, and its shutdown could not be followed\n");
+        return Err(EOPNOTSUPP);
     }
     // SNP is up already: what an earlier driver left may be kept if it is just what we would write.
     let left = the_first(crew, |read| read.base != Some(RmpoptBase::OFF));
@@ -62,6 +67,7 @@ fn the_first(crew: &Crew<Driver>, like: impl Fn(CoreState) -> bool) -> Option<Co
 
 /// SNP_INIT has ended: all tables are empty, nothing that was believed holds.
 pub(crate) fn snp_initialised(crew: &Crew<Driver>) {
+    fix_cpus(crew, true);
     let mut state = crew.state.lock();
     // Marks from before say nothing of the RMP that was just built.
     crew.activity.drain(|_| {});
@@ -69,6 +75,10 @@ pub(crate) fn snp_initialised(crew: &Crew<Driver>) {
         crew.enable(core, false);
     }
     crew.stop.store(false, Ordering::SeqCst);
+    if super::events::is_going_down(crew) {
+        // No core is enabled yet, so that none ran RMPOPT in between.
+        crew.stop.store(true, Ordering::SeqCst);
+    }
     state.life = Life::Runs;
     state.timer = Time::NEVER;
     state.first_pass_logged = false;
@@ -85,7 +95,9 @@ pub(crate) fn snp_initialised(crew: &Crew<Driver>) {
 /// SNP is about to go down: returns when no RMPOPT runs and none will, and the bases are 0.
 pub(crate) fn snp_goes_down(crew: &Crew<Driver>) -> Result {
     crew.stop.store(true, Ordering::SeqCst);
-    end(crew, Event::SnpGoingDown)?;
+    let ended = end(crew, Event::SnpGoingDown);
+    fix_cpus(crew, false);
+    ended?;
     pr_info!("SNP goes down: stopped\n");
     Ok(())
 }
@@ -97,6 +109,39 @@ pub(crate) fn unload(crew: &Crew<Driver>) {
     crew.stop.store(true, Ordering::SeqCst);
     // The error is in the log; dropping the crew cancels what is left.
     let _ = end(crew, Event::Unload);
+    fix_cpus(crew, false);
+}
+
+/// The machine reboots or starts another kernel: nothing runs any more. The firmware's own shutdown
+/// is ccp's to ask for.
+pub(super) fn machine_goes_down(crew: &Crew<Driver>) {
+    crew.stop.store(true, Ordering::SeqCst);
+    let ended = end(crew, Event::Unload);
+    fix_cpus(crew, false);
+    pr_info!("the machine goes down: {}\n", if ended.is_ok() { "stopped" } else { "not stopped" });
+}
+
+/// Sleep takes SNP_EN away, and RMPOPT's tables with it.
+pub(super) fn may_sleep(crew: &Crew<Driver>) -> bool {
+    let may = crew.state.lock().life == Life::Stopped;
+    if !may {
+        pr_warn!("the machine cannot sleep while SNP is up\n");
+    }
+    may
+}
+
+/// CPU hotplug is disabled while SNP is up, as upstream decided; tests of the handler leave it on.
+fn fix_cpus(crew: &Crew<Driver>, on: bool) {
+    #[cfg(emulate)]
+    if crate::params::emu::hotplug() {
+        return;
+    }
+    let mut cpus = crew.cpus.lock();
+    if !on {
+        *cpus = None;
+    } else if cpus.is_none() {
+        *cpus = Some(Fixed::new());
+    }
 }
 
 /// The operator asks for something.

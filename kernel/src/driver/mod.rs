@@ -8,6 +8,7 @@
 //!   and its report pass through [`Slot`]s.
 //! * Every RMPOPT goes through [`Driver::execute`], where law 4 is kept.
 
+pub(crate) mod asked;
 pub(crate) mod cpus;
 pub(crate) mod events;
 mod jobs;
@@ -25,8 +26,11 @@ use crate::counts::Counts;
 use crate::hardware::{CoreState, Hardware};
 use crate::memory::Place;
 use crate::plan::Plan;
-use crate::rmpopt_core::{words_for, Activity, BatchReport, CoreId, Event, Run, Ticket, Time};
+use crate::rmpopt_core::{
+    words_for, Activity, BatchReport, CoreId, Event, Run, Ticket, Time, WINDOW_WORDS,
+};
 use crate::snp_defs::{Counter, Region, RmpoptBase, RmpoptFunction};
+use crate::sys::cpu::Fixed;
 use crate::sys::crew::{Crew, Owner};
 use crate::sys::fprobe::Arguments;
 use crate::sys::modules::News;
@@ -46,6 +50,8 @@ struct Jobs {
     base: Option<RmpoptBase>,
     verify: Option<(Region, Ticket)>,
     broadcast: Option<(Region, Ticket)>,
+    /// To ask its table: see [`asked`].
+    ask: bool,
     /// The core is woken for its offer: it does not wait for a tick any more.
     woken: bool,
     /// When to wake it if no tick came.
@@ -101,6 +107,10 @@ pub(crate) struct Driver {
     offers: KVVec<Slot<Offer>>,
     /// Holds of ticks, to be reported.
     done: KVVec<Slot<Offer>>,
+    /// What each core said when it was last asked, and when that was.
+    asked: Words,
+    #[pin]
+    asked_at: Mutex<Option<Time>>,
     /// Longest hold, in nanoseconds, its last RMPOPT not counted.
     pub(crate) longest_hold_ns: AtomicU64,
     /// Holds in ticks that came anyway, and in work items that were woken.
@@ -114,6 +124,9 @@ pub(crate) struct Driver {
     #[cfg(emulate)]
     pub(crate) swallow: AtomicU32,
     noted: events::Noted,
+    /// Held while SNP is up: a CPU that comes without SNP_EN would do no RMP checks.
+    #[pin]
+    cpus: Mutex<Option<Fixed>>,
     #[pin]
     pub(crate) state: Mutex<State>,
     /// The policy has stopped.
@@ -152,12 +165,15 @@ impl Driver {
             leaving: each(cores, || AtomicBool::new(false))?,
             offers: each(cores, Slot::new)?,
             done: each(cores, Slot::new)?,
+            asked: Words::new(usize::from(cores).saturating_mul(WINDOW_WORDS))?,
+            asked_at <- new_mutex!(None, "rmpopt_asked"),
             longest_hold_ns: AtomicU64::new(0),
             holds_ridden: AtomicU64::new(0),
             holds_woken: AtomicU64::new(0),
             unclean: AtomicU64::new(0),
             faults: AtomicU64::new(0),
             noted: events::Noted::new(),
+            cpus <- new_mutex!(None, "rmpopt_cpus"),
             #[cfg(emulate)]
             swallow: AtomicU32::new(0),
             state <- new_mutex!(State::new(Plan::new(proof, cores, regions)?, cores)?, "rmpopt"),
@@ -346,6 +362,12 @@ impl Owner for Driver {
     }
     fn returned(crew: &Crew<Self>, number: usize, arguments: Arguments, result: u64) {
         events::returned(crew, number, arguments, result);
+    }
+    fn going_down(crew: &Crew<Self>) {
+        life::machine_goes_down(crew);
+    }
+    fn may_sleep(crew: &Crew<Self>) -> bool {
+        life::may_sleep(crew)
     }
     fn module(crew: &Crew<Self>, name: &CStr, news: News) {
         events::module(crew, name, news);

@@ -76,7 +76,7 @@ fn perform(crew: &Crew<Driver>, state: &mut State, action: &Action) {
 }
 
 /// Has a core see to its jobs; if it is just leaving, [`super::cpus`] answers for it.
-fn start(crew: &Crew<Driver>, core: CoreId) {
+pub(super) fn start(crew: &Crew<Driver>, core: CoreId) {
     if let Some(cpu) = crew.cpu_of(core) {
         send(crew, core, cpu);
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 //! `/sys/kernel/debug/x86/rmpopt/`.
 
+mod audit;
 mod probes;
 mod regions;
 mod stats;
@@ -14,6 +15,7 @@ use crate::sys::files::Served;
 pub(crate) fn add(served: &Served<Crew<Driver>>) {
     let folder = served.folder();
     served.rows::<table::Table>(folder);
+    served.rows::<audit::Audit>(folder);
     served.rows::<stats::Stats>(folder);
     served.rows::<regions::Regions>(folder);
     served.rows::<probes::Probes>(folder);

@@ -97,3 +97,23 @@ pub(crate) fn node_of_memory(address: u64) -> u16 {
     let node = unsafe { bindings::phys_to_target_node(address) };
     u16::try_from(node).unwrap_or(0)
 }
+
+/// Keeps CPUs from going offline or coming online, from its making to its end.
+pub(crate) struct Fixed(());
+
+impl Fixed {
+    /// Waits for a CPU that is going or coming. May sleep; nothing may be held that hotplug callbacks
+    /// take.
+    pub(crate) fn new() -> Self {
+        // SAFETY: We may sleep; each call is undone by one drop.
+        unsafe { bindings::cpu_hotplug_disable() };
+        Self(())
+    }
+}
+
+impl Drop for Fixed {
+    fn drop(&mut self) {
+        // SAFETY: Undoes one call of `cpu_hotplug_disable`.
+        unsafe { bindings::cpu_hotplug_enable() };
+    }
+}

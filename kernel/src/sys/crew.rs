@@ -12,6 +12,7 @@ use core::sync::atomic::{AtomicI32, Ordering};
 use kernel::{bindings, prelude::*, static_lock_class, time::msecs_to_jiffies, types::Opaque};
 
 use crate::sys::fprobe::{Arguments, Listener, Probe};
+use crate::sys::machine::{Notice, Resident};
 use crate::sys::modules::{News, Watch, Watcher};
 
 const NAME: &CStr = c"rmpopt";
@@ -39,6 +40,10 @@ pub(crate) trait Owner: Send + Sync + Sized + 'static {
     fn returned(crew: &Crew<Self>, number: usize, arguments: Arguments, result: u64);
     /// A module comes or goes. May sleep.
     fn module(crew: &Crew<Self>, name: &CStr, news: News);
+    /// The machine reboots, halts or starts another kernel. May sleep.
+    fn going_down(crew: &Crew<Self>);
+    /// Whether the machine may sleep (suspend, hibernate) now. May sleep itself.
+    fn may_sleep(crew: &Crew<Self>) -> bool;
     /// A CPU has come online. On that CPU, may sleep.
     fn cpu_online(crew: &Crew<Self>, cpu: u32);
     /// A CPU is about to go offline. On that CPU, may sleep.
@@ -154,6 +159,7 @@ pub(crate) struct Crew<O: Owner> {
     members: KVec<KBox<Member<O>>>,
     probes: KVec<KBox<Probe<Self>>>,
     modules: KBox<Watch<Self>>,
+    machine: KBox<Notice<Self>>,
     /// Members' work runs where it is queued.
     bound: Queue,
     /// Control and drain run anywhere.
@@ -192,6 +198,8 @@ impl<O: Owner> Crew<O> {
             probes: Self::probes_of(this.as_ptr())?,
             // SAFETY: The crew's drop stops the watch before anything else of the crew goes.
             modules: unsafe { Watch::new(this.as_ptr().cast_const()) }?,
+            // SAFETY: As for the watch.
+            machine: unsafe { Notice::new(this.as_ptr().cast_const()) }?,
             bound: Queue::new(bindings::wq_flags_WQ_PERCPU)?,
             free: Queue::new(bindings::wq_flags_WQ_UNBOUND)?,
             owner <- owner,
@@ -221,13 +229,19 @@ impl<O: Owner> Crew<O> {
         &self.probes
     }
 
+    /// From now on the owner is told when the machine goes down or to sleep.
+    pub(crate) fn watch_machine(&self) -> Result {
+        self.machine.start()
+    }
+
     /// From now on the owner is told of modules.
     pub(crate) fn watch_modules(&self) -> Result {
         self.modules.start()
     }
 
-    /// Modules and probed functions are not told of any more.
+    /// The machine, modules and probed functions are not told of any more.
     pub(crate) fn forget_events(&self) {
+        self.machine.stop();
         self.modules.stop();
         for probe in &self.probes {
             probe.detach();
@@ -381,6 +395,15 @@ impl<O: Owner> Listener for Crew<O> {
     }
     fn returned(&self, number: usize, arguments: Arguments, result: u64) {
         O::returned(self, number, arguments, result);
+    }
+}
+
+impl<O: Owner> Resident for Crew<O> {
+    fn going_down(&self) {
+        O::going_down(self);
+    }
+    fn may_sleep(&self) -> bool {
+        O::may_sleep(self)
     }
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod fprobe;
 pub(crate) mod insn;
 pub(crate) mod iomem;
 pub(crate) mod ipi;
+pub(crate) mod machine;
 pub(crate) mod modules;
 pub(crate) mod msr;
 pub(crate) mod slot;
