@@ -7,7 +7,7 @@ use crate::snp_defs::Counter;
 
 /// What the driver can count. Others of the list (interruptions of guests, pairs lost, RMPUPDATEs)
 /// it does not see; the file says nothing of them rather than 0.
-pub(crate) const KEPT: [Counter; 22] = [
+pub(crate) const KEPT: [Counter; 23] = [
     Counter::RmpoptExecuted,
     Counter::RmpoptVerify,
     Counter::RmpoptReport,
@@ -28,6 +28,7 @@ pub(crate) const KEPT: [Counter; 22] = [
     Counter::MarksShared,
     Counter::MarksLost,
     Counter::AuditsRun,
+    Counter::AuditsFailed,
     Counter::BaseWrites,
     Counter::SnpInits,
 ];

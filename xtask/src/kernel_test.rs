@@ -25,6 +25,9 @@ pub(crate) struct Args {
     /// Seconds after which a boot is given up
     #[arg(long, default_value_t = 300)]
     limit: u64,
+    /// Also the machines that take minutes
+    #[arg(long)]
+    full: bool,
     /// Only the machines whose names contain this
     #[arg(long, default_value = "")]
     only: String,
@@ -51,7 +54,10 @@ struct Machine {
 
 const GATE: [&str; 3] = ["gate.enodev", "gate.nothing-left", "gate.log"];
 
-const MACHINES: [Machine; 7] = [
+/// Machines that are booted with `--full` only.
+const SLOW: [&str; 1] = ["many"];
+
+const MACHINES: [Machine; 8] = [
     Machine {
         name: "gate-guest",
         module: Module::Packaged,
@@ -169,6 +175,18 @@ const MACHINES: [Machine; 7] = [
         says: &[],
     },
     Machine {
+        name: "many",
+        module: Module::Emulated,
+        cpu: "max",
+        smp: "64",
+        memory: 1536,
+        settings: "",
+        stock: &[],
+        script: "many.sh",
+        tests: &["many.life", "many.v10", "many.lives"],
+        says: &[],
+    },
+    Machine {
         name: "probes",
         module: Module::Emulated,
         cpu: "max",
@@ -213,7 +231,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     wrong.extend(layouts(&env)?);
     if !args.no_boot {
         let checker = checker()?;
-        for machine in MACHINES.iter().filter(|machine| machine.name.contains(&args.only)) {
+        let wanted = |machine: &&Machine| {
+            machine.name.contains(&args.only) && (args.full || !SLOW.contains(&machine.name))
+        };
+        for machine in MACHINES.iter().filter(wanted) {
             wrong.extend(machine.test(args, &env, &checker)?);
         }
     }

@@ -93,7 +93,7 @@ fn write_base(crew: &Crew<Driver>, core: CoreId, here: u32, base: RmpoptBase) {
 
 fn verify(crew: &Crew<Driver>, core: CoreId, region: Region, ticket: Ticket) {
     let (ran, took_ns) = crew.execute(core, region, RmpoptFunction::Verify);
-    crew.counts.one(Counter::RmpoptLeader);
+    crew.counts.add(Counter::RmpoptLeader, u64::from(ran != Ran::Not));
     let verdict = match ran {
         Ran::Carry(true) => Verdict::Clean,
         Ran::Carry(false) => Verdict::Dirty,

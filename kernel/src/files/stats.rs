@@ -15,7 +15,7 @@ use crate::sys::files::{Out, Rows};
 pub(super) struct Stats;
 
 /// Rows after the counters.
-const MORE: u64 = 7;
+const MORE: u64 = 6;
 
 impl Rows for Stats {
     type Data = Crew<Driver>;
@@ -30,17 +30,17 @@ impl Rows for Stats {
         if let Some(counter) = counter {
             let value = match counter {
                 Counter::ResultsStale => crew.state.lock().plan.stats().stale,
+                Counter::AuditsFailed => crew.state.lock().plan.stats().audit_failures,
                 counter => crew.counts.get(counter),
             };
             return writeln!(out, "{counter} {value}");
         }
         match row.saturating_sub(KEPT.len() as u64) {
-            0 => writeln!(out, "audits.failed {}", crew.state.lock().plan.stats().audit_failures),
-            1 => writeln!(out, "contradicted {}", crew.state.lock().plan.stats().contradicted),
-            2 => writeln!(out, "hold.longest_ns {}", crew.longest_hold_ns.load(Ordering::Relaxed)),
-            3 => writeln!(out, "holds.ridden {}", crew.holds_ridden.load(Ordering::Relaxed)),
-            4 => writeln!(out, "holds.woken {}", crew.holds_woken.load(Ordering::Relaxed)),
-            5 => writeln!(out, "faults {}", crew.faults.load(Ordering::Relaxed)),
+            0 => writeln!(out, "contradicted {}", crew.state.lock().plan.stats().contradicted),
+            1 => writeln!(out, "hold.longest_ns {}", crew.longest_hold_ns.load(Ordering::Relaxed)),
+            2 => writeln!(out, "holds.ridden {}", crew.holds_ridden.load(Ordering::Relaxed)),
+            3 => writeln!(out, "holds.woken {}", crew.holds_woken.load(Ordering::Relaxed)),
+            4 => writeln!(out, "faults {}", crew.faults.load(Ordering::Relaxed)),
             _ => writeln!(out, "unclean {}", crew.unclean.load(Ordering::Relaxed)),
         }
     }
