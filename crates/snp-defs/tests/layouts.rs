@@ -71,6 +71,9 @@ fn holes_and_ends_of_segments() {
         rmp.linux_check(frame(67)).unwrap_err().to_string(),
         "RMP segments end at 0x1080000000, expected RAM's end 0x10c0000000 or more"
     );
+    // ... nor does it make up for one below that is too short.
+    let short = [RstEntry::new(spa(1 << 30), 60), RstEntry::new(spa(2 << 30), 64)];
+    assert!(segmented(TURIN, &short).linux_check(frame(64)).is_err());
     let own: Vec<_> = (0..4).map(|n| rmp.own_range(n)).collect();
     let range = |start, bytes| Some(Some(SpaRange { start: spa(start), bytes }));
     assert_eq!(own[0], range(0x10_0000, BOOKKEEPING_BYTES + RST_BYTES));
