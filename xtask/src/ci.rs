@@ -63,7 +63,7 @@ struct Step {
 }
 
 /// Cheap ones first, so that what is wrong shows early.
-const STEPS: [Step; 15] = [
+const STEPS: [Step; 16] = [
     Step { name: "tools", about: "what the other steps need", run: tools::run },
     Step { name: "fmt", about: "rustfmt", run: fmt },
     Step { name: "layering", about: "floors, unsafe, the driver's folders", run: layering::run },
@@ -81,6 +81,7 @@ const STEPS: [Step; 15] = [
         run: |ci| ci.cargo(&["build", "--release", "--locked"]),
     },
     Step { name: "tests", about: "all tests of the workspace", run: tests::run },
+    Step { name: "loom", about: "snp-model's atomics, model-checked", run: tests::run_loom },
     Step { name: "doctests", about: "examples in documentation", run: tests::run_doctests },
     Step { name: "smoke", about: "`rmpopt run` breaks no law", run: smoke::run },
     Step { name: "bench", about: "the bench runs; its ratios do not count here", run: bench::run },

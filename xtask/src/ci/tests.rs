@@ -31,6 +31,15 @@ impl fmt::Display for Totals {
     }
 }
 
+/// How long the threaded stress of snp-model takes here, unless the environment says otherwise.
+const STRESS_SECONDS: (&str, &str) = ("RMPOPT_STRESS_S", "30");
+
+fn with_stress(command: &mut Command) {
+    if std::env::var_os(STRESS_SECONDS.0).is_none() {
+        command.env(STRESS_SECONDS.0, STRESS_SECONDS.1);
+    }
+}
+
 /// All tests but those in documentation.
 pub(super) fn run(ci: &mut Ci) -> Result<Outcome> {
     if tools::has_nextest(ci) { nextest(ci) } else { libtest(ci) }
@@ -44,6 +53,7 @@ fn nextest(ci: &mut Ci) -> Result<Outcome> {
     }
     let mut command = ci.program("cargo");
     command.args(["nextest", "run", "--workspace", "--locked", "--profile", "ci"]);
+    with_stress(&mut command);
     let (lines, succeeded) = tee(&mut command)?;
     let Some(summary) = lines.iter().rfind(|line| line.trim_start().starts_with("Summary ["))
     else {
@@ -71,7 +81,8 @@ fn libtest(ci: &mut Ci) -> Result<Outcome> {
     let mut command = ci.program("cargo");
     command.args(["test", "--workspace", "--all-targets", "--no-fail-fast", "--locked"]);
     command.args(["--", "--show-output"]);
-    let outcome = count_libtest(ci, &mut command)?;
+    with_stress(&mut command);
+    let outcome = count_libtest(ci, &mut command)?.0;
     Ok(match outcome {
         Outcome::Passed(note) => Outcome::Passed(format!("{note}; cargo-nextest is missing")),
         skipped @ Outcome::Skipped(_) => skipped,
@@ -83,10 +94,35 @@ pub(super) fn run_doctests(ci: &mut Ci) -> Result<Outcome> {
     let mut command = ci.program("cargo");
     command.args(["test", "--workspace", "--doc", "--no-fail-fast", "--locked"]);
     command.args(["--", "--show-output"]);
-    count_libtest(ci, &mut command)
+    Ok(count_libtest(ci, &mut command)?.0)
 }
 
-fn count_libtest(ci: &mut Ci, command: &mut Command) -> Result<Outcome> {
+/// The atomics of snp-model under loom, in a target folder of their own: `--cfg loom` is for all crates.
+pub(super) fn run_loom(ci: &mut Ci) -> Result<Outcome> {
+    let mut command = ci.program("cargo");
+    command.args(["test", "--package", "snp-model", "--test", "loom", "--no-default-features"]);
+    command.args(["--release", "--locked", "--no-fail-fast", "--target-dir"]);
+    command.arg(ci.target.join("loom"));
+    command.args(["--", "--show-output"]);
+    let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
+    command.env("RUSTFLAGS", format!("{flags} --cfg loom").trim_start());
+    let (outcome, lines) = count_libtest(ci, &mut command)?;
+    let explored: u64 = lines.iter().map(|line| interleavings(line)).sum();
+    if explored == 0 {
+        bail!("loom explored nothing");
+    }
+    Ok(match outcome {
+        Outcome::Passed(note) => Outcome::Passed(format!("{note}, {explored} interleavings")),
+        skipped @ Outcome::Skipped(_) => skipped,
+    })
+}
+
+/// `loom: NAME: 86 interleavings, preemptions 3, 4.2ms`.
+fn interleavings(line: &str) -> u64 {
+    if line.starts_with("loom: ") { number_before(line, " interleavings") } else { 0 }
+}
+
+fn count_libtest(ci: &mut Ci, command: &mut Command) -> Result<(Outcome, Vec<String>)> {
     let (lines, succeeded) = tee(command)?;
     let results: Vec<_> = lines.iter().filter(|line| line.starts_with("test result: ")).collect();
     let (mut passed, mut failed) = (0, 0);
@@ -105,7 +141,7 @@ fn count_libtest(ci: &mut Ci, command: &mut Command) -> Result<Outcome> {
     if !succeeded || failed > 0 {
         bail!("{} failed: {failed} of {} tests", shown(command), passed + failed);
     }
-    Ok(Outcome::Passed(note))
+    Ok((Outcome::Passed(note), lines))
 }
 
 fn note(passed: u64, skipped: usize) -> String {
@@ -210,6 +246,13 @@ mod checks {
         assert_eq!(nextest_counts(line), (41, 0));
         let line = "test result: ok. 37 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out";
         assert_eq!((number_before(line, " passed"), number_before(line, " failed")), (37, 2));
+    }
+
+    #[test]
+    fn interleavings_are_counted() {
+        let line = "loom: two owners, one page: 1906 interleavings, preemptions 3, 264.5ms";
+        assert_eq!(interleavings(line), 1906);
+        assert_eq!(interleavings("12 interleavings"), 0);
     }
 
     #[test]

@@ -3,9 +3,8 @@
 //! It is not the entry's bit 63, which VMRUN and the firmware set and which software sees as
 //! `FAIL_INUSE`. Order everywhere: the block's head first, then its entries; no instruction holds two.
 
-use core::sync::atomic::{AtomicU64, Ordering};
-
 use crate::snp_defs::RmpEntry;
+use crate::snp_model::sync::{spin_loop, AtomicU64, Ordering};
 
 /// Set in the head's `hi` while an instruction changes the block: the model's own use of one of the
 /// reserved bits 48:33, never seen through [`crate::snp_model::Rmp::entry`].
@@ -48,7 +47,7 @@ impl<'a> Held<'a> {
         while head.fetch_or(BLOCK_BUSY, Ordering::Acquire) & BLOCK_BUSY != 0 {
             loop {
                 looks = looks.checked_sub(1)?;
-                core::hint::spin_loop();
+                spin_loop();
                 if head.load(Ordering::Relaxed) & BLOCK_BUSY == 0 {
                     break;
                 }
@@ -65,11 +64,18 @@ impl<'a> Held<'a> {
     /// Writes the entry at a position (0 to 511): `hi` first, as the firmware does.
     pub(super) fn store(&self, index: u64, entry: RmpEntry) {
         let at = index as usize * 2;
-        let busy = if index == 0 { BLOCK_BUSY } else { 0 };
-        if let (Some(lo), Some(hi)) = (self.words.get(at), self.words.get(at + 1)) {
-            hi.store((entry.hi & !BLOCK_BUSY) | busy, Ordering::Release);
-            lo.store(entry.lo, Ordering::Release);
+        let (Some(lo), Some(hi)) = (self.words.get(at), self.words.get(at + 1)) else { return };
+        if index == 0 {
+            // The head's `hi` is the lock as well, and most changes leave it alone. It is swapped, so
+            // that all writes to it, those of whoever waits included, are in one order for loom too.
+            let new = entry.hi | BLOCK_BUSY;
+            if hi.load(Ordering::Relaxed) != new {
+                hi.swap(new, Ordering::Release);
+            }
+        } else {
+            hi.store(entry.hi & !BLOCK_BUSY, Ordering::Release);
         }
+        lo.store(entry.lo, Ordering::Release);
     }
 }
 

@@ -1,12 +1,12 @@
 //! A host: its cores' SNP state, its RMP and its RMPOPT unit, and the instructions that concern them.
 
 use core::fmt;
-use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::snp_defs::{
     msr, FirmwareStatus, Gpa, PageSize, PageState, Pfn, Region, RmpEntry, RmpOperand, RmpStatus,
     RmpoptFunction, Spa, Syscfg, VmHsavePa, PAGES_PER_REGION,
 };
+use crate::snp_model::sync::{const_constructor, AtomicBool, Ordering};
 use crate::snp_model::{
     Access, AccessKind, Accessor, Choices, CoreId, Coverage, Exception, Fill, Issuer, OutOfMemory,
     Outcome, PfnRange, Rmp, RmpRead, RmpoptUnit, Stop, Storage, UnitConfig, UnitStorage, Update,
@@ -112,21 +112,23 @@ pub struct Machine<S, U> {
 }
 
 impl<S: Storage, U: UnitStorage> Machine<S, U> {
-    /// A host after reset: SNP off, every RMP entry hypervisor-owned. Whether the RMP is segmented is
-    /// the coverage's to say, whatever `config` has.
-    pub const fn new(
-        storage: S,
-        coverage: Coverage,
-        unit_storage: U,
-        config: UnitConfig,
-        order: UpdateOrder,
-    ) -> Self {
-        let config = UnitConfig { segmented: coverage.is_segmented(), ..config };
-        Self {
-            rmp: Rmp::new(storage, coverage, order),
-            unit: RmpoptUnit::new(unit_storage, config),
-            initialised: AtomicBool::new(false),
-            iommu_snp: AtomicBool::new(false),
+    const_constructor! {
+        /// A host after reset: SNP off, every RMP entry hypervisor-owned. Whether the RMP is segmented
+        /// is the coverage's to say, whatever `config` has.
+        pub const fn new(
+            storage: S,
+            coverage: Coverage,
+            unit_storage: U,
+            config: UnitConfig,
+            order: UpdateOrder,
+        ) -> Self {
+            let config = UnitConfig { segmented: coverage.is_segmented(), ..config };
+            Self {
+                rmp: Rmp::new(storage, coverage, order),
+                unit: RmpoptUnit::new(unit_storage, config),
+                initialised: AtomicBool::new(false),
+                iommu_snp: AtomicBool::new(false),
+            }
         }
     }
 

@@ -20,6 +20,7 @@ mod rmp;
 mod rmpopt_unit;
 mod scan;
 mod storage;
+pub mod sync;
 mod update_4k;
 mod vmrun;
 

@@ -2,16 +2,16 @@
 //!
 //! Source: spec/snp-arch.md 2.4, 2.6, 3.3, 3.7, 3.9. Choices where it is silent: docs/not-modelled.md.
 
-use core::sync::atomic::Ordering;
-
 use crate::snp_defs::{
     Gpa, PageSize, PageState, Pfn, RmpEntry, RmpOperand, RmpStatus, Spa, LARGE_PAGES_PER_REGION,
     PAGES_PER_LARGE_PAGE, PAGES_PER_REGION, PAGE_SHIFT,
 };
 use crate::snp_model::block_lock::{Held, BLOCK_BUSY};
+use crate::snp_model::page_lock::LockFailure;
+use crate::snp_model::sync::{spin_loop, Ordering};
 use crate::snp_model::{
-    Block, BlockView, Choices, Coverage, Defect, Fill, FreeWithOwner, OutOfMemory, PfnRange, Stop,
-    Storage, BLOCKS_PER_REGION,
+    Block, BlockView, Choices, Coverage, Defect, Fill, FreeWithOwner, NeighbourRace, OutOfMemory,
+    PfnRange, Stop, Storage, BLOCKS_PER_REGION,
 };
 
 /// Entries in a 64-byte line of the RMP.
@@ -199,6 +199,19 @@ pub(super) const fn lines_with_head(index: u64) -> u32 {
 }
 
 impl BlockView<'_> {
+    /// The entry at a position (0 to 511) without the VMPL permissions: one word, so that it is of
+    /// one instant whatever instruction is at work.
+    #[inline]
+    pub(super) fn owner(&self, index: u64) -> RmpEntry {
+        match self {
+            Self::Uniform(fill) => RmpEntry { hi: 0, ..fill.entry(index as u32) },
+            Self::Dense(words) => {
+                let word = words.get(index as usize * 2);
+                RmpEntry { lo: word.map_or(0, |word| word.load(Ordering::Acquire)), hi: 0 }
+            }
+        }
+    }
+
     /// The entry at a position (0 to 511).
     #[inline]
     pub(super) fn entry(&self, index: u64) -> RmpEntry {
@@ -330,12 +343,15 @@ impl<S: Storage> Rmp<S> {
         self.covers(pfn).then(|| self.storage.block(Block::of(pfn)).entry(index_in_block(pfn)))
     }
 
-    /// The state of a page; one inside a 2M page has its head's.
+    /// The state of a page; one inside a 2M page has its head's. Waits for an instruction at work in
+    /// the block, since two entries can say what it is.
     pub fn page_state(&self, pfn: Pfn) -> PageState {
-        let Some(entry) = self.entry(pfn) else { return PageState::Default };
-        match self.entry(pfn.head()) {
-            Some(head) if is_large(head) => PageState::of(head),
-            _ => PageState::of(entry),
+        loop {
+            match self.lock_as(pfn, NeighbourRace::Spin) {
+                Ok(page) => return PageState::of(page.governing().entry),
+                Err(LockFailure::NotCovered) => return PageState::Default,
+                Err(LockFailure::Busy) => spin_loop(),
+            }
         }
     }
 
@@ -482,17 +498,21 @@ impl<S: Storage> Rmp<S> {
         }
     }
 
-    /// RMPREAD: the page's own entry in architectural form.
+    /// RMPREAD: the page's own entry in architectural form. It waits for an instruction at work in the
+    /// block; where waiting ends, `FAIL_INUSE`.
     pub fn rmpread(&self, issuer: Issuer, spa: Spa) -> RmpRead {
         let failed = |status| RmpRead { status, operand: RmpOperand::default(), lines: 0 };
         let pfn = spa.pfn();
-        let Some(entry) = self.entry(pfn).filter(|_| spa.is_aligned(PageSize::Size4K)) else {
+        if !self.covers(pfn) || !spa.is_aligned(PageSize::Size4K) {
             return failed(RmpStatus::FAIL_INPUT);
-        };
+        }
         if issuer.asid != 0 {
             return failed(RmpStatus::FAIL_PERMISSION);
         }
-        let head = self.entry(pfn.head()).unwrap_or_default();
+        let Ok(page) = self.lock_as(pfn, NeighbourRace::Spin) else {
+            return failed(RmpStatus::FAIL_INUSE);
+        };
+        let (entry, head) = (page.own(), page.at(0));
         let block = if block_has_assigned(head) { RmpOperand::BLOCK_HAS_ASSIGNED } else { 0 };
         let operand = RmpOperand {
             gpa: entry.gpa_page() << PAGE_SHIFT,
@@ -508,10 +528,12 @@ impl<S: Storage> Rmp<S> {
     /// Whether the hypervisor owns what an access of this size at this page needs, and the RMP lines
     /// read: the page alone for 4K, all pages of its block for 2M (spec/snp-arch.md 5.1).
     pub fn hv_owned(&self, pfn: Pfn, size: PageSize) -> (bool, u32) {
-        let entry = match size {
-            PageSize::Size4K => self.entry(pfn),
-            PageSize::Size2M => self.entry(pfn.head()),
+        let pfn = match size {
+            PageSize::Size4K => pfn,
+            PageSize::Size2M => pfn.head(),
         };
+        let entry =
+            self.covers(pfn).then(|| self.storage.block(Block::of(pfn)).owner(index_in_block(pfn)));
         match (entry, size) {
             (None, _) => (true, 0),
             (Some(entry), PageSize::Size4K) => (!entry.assigned(), 1),

@@ -23,9 +23,9 @@
 //! Source: spec/rmpopt.md 1-3. What it does not say is a switch of [`UnitConfig`].
 
 use core::fmt;
-use core::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
 
 use crate::snp_defs::{Region, RmpoptBase, RmpoptFunction, Window, REGION_SHIFT};
+use crate::snp_model::sync::{const_constructor, fence, spin_loop, AtomicU32, AtomicU64, Ordering};
 use crate::snp_model::{CoreId, Exception};
 
 /// All that RMPOPT needs of an RMP.
@@ -169,11 +169,13 @@ pub struct Faults {
 }
 
 impl Faults {
-    const fn new() -> Self {
-        Self {
-            drop_clear: AtomicU32::new(0),
-            stale_cache: AtomicU32::new(0),
-            blind_publish: AtomicU32::new(0),
+    const_constructor! {
+        const fn new() -> Self {
+            Self {
+                drop_clear: AtomicU32::new(0),
+                stale_cache: AtomicU32::new(0),
+                blind_publish: AtomicU32::new(0),
+            }
         }
     }
 
@@ -390,9 +392,11 @@ pub struct RmpoptUnit<U> {
 }
 
 impl<U: UnitStorage> RmpoptUnit<U> {
-    /// A unit after reset: SNP off, every table empty. `storage` must hold zeroes.
-    pub const fn new(storage: U, config: UnitConfig) -> Self {
-        Self { storage, config, faults: Faults::new() }
+    const_constructor! {
+        /// A unit after reset: SNP off, every table empty. `storage` must hold zeroes.
+        pub const fn new(storage: U, config: UnitConfig) -> Self {
+            Self { storage, config, faults: Faults::new() }
+        }
     }
 
     /// The switches in force.
@@ -444,8 +448,7 @@ impl<U: UnitStorage> RmpoptUnit<U> {
         if on {
             cell.fetch_or(CoreWord::SNP_EN, Ordering::AcqRel);
         } else {
-            self.clear_table(core);
-            cell.fetch_and(!CoreWord::SNP_EN, Ordering::AcqRel);
+            self.change_core(core, CoreWord::SNP_EN, |word| Some((word.next_epoch(), word.msr())));
         }
     }
 
@@ -456,8 +459,7 @@ impl<U: UnitStorage> RmpoptUnit<U> {
 
     /// The core went through a reset: SNP off, `RMPOPT_BASE` 0, empty table.
     pub fn reset_core(&self, core: CoreId) {
-        self.change_core(core, |word| Some((word.next_epoch(), RmpoptBase::OFF)));
-        self.set_snp_en(core, false);
+        self.change_core(core, CoreWord::SNP_EN, |word| Some((word.next_epoch(), RmpoptBase::OFF)));
     }
 
     /// What `SNP_INIT` does: clears every core's table, and nothing that was known of a region holds.
@@ -474,14 +476,16 @@ impl<U: UnitStorage> RmpoptUnit<U> {
 
     /// Clears one core's table.
     fn clear_table(&self, core: CoreId) {
-        self.change_core(core, |word| Some((word.next_epoch(), word.msr())));
+        self.change_core(core, 0, |word| Some((word.next_epoch(), word.msr())));
     }
 
-    /// Changes epoch and MSR of a core's word under its busy bit. A new epoch that wrapped wipes the
-    /// table first, so that no entry of an older epoch of the same number is left.
+    /// Changes epoch and MSR of a core's word under its busy bit, and takes off the bits `off` in the
+    /// same step: a verify sees all of it or nothing. A new epoch that wrapped wipes the table first,
+    /// so that no entry of an older epoch of the same number is left.
     fn change_core(
         &self,
         core: CoreId,
+        off: u64,
         change: impl FnOnce(CoreWord) -> Option<(u64, RmpoptBase)>,
     ) {
         let Some(cell) = self.core_cell(core) else { return };
@@ -495,7 +499,7 @@ impl<U: UnitStorage> RmpoptUnit<U> {
             {
                 break word;
             }
-            core::hint::spin_loop();
+            spin_loop();
         };
         let (epoch, msr) = change(word).unwrap_or((word.epoch(), word.msr()));
         if epoch < word.epoch() {
@@ -503,10 +507,10 @@ impl<U: UnitStorage> RmpoptUnit<U> {
                 entry.store(0, Ordering::Relaxed);
             }
         }
-        // SNP_EN may have changed meanwhile, nothing else.
+        // SNP_EN may have been set meanwhile, nothing else.
         let mut seen = cell.load(Ordering::Relaxed);
         loop {
-            let next = CoreWord(seen).with(epoch, msr).0 & !CoreWord::BUSY;
+            let next = CoreWord(seen).with(epoch, msr).0 & !(CoreWord::BUSY | off);
             match cell.compare_exchange_weak(seen, next, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => return,
                 Err(now) => seen = now,
@@ -529,7 +533,7 @@ impl<U: UnitStorage> RmpoptUnit<U> {
             return Err(Exception::GeneralProtection);
         }
         let mut refused = false;
-        self.change_core(core, |word| {
+        self.change_core(core, 0, |word| {
             let old = word.msr();
             let moved = old.window() != new.window();
             let toggled = old.is_enabled() != new.is_enabled();

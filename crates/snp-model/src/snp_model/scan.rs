@@ -1,9 +1,8 @@
 //! How RMPOPT reads the RMP: a region's heads, or every entry of it.
 
-use core::sync::atomic::{AtomicU64, Ordering};
-
 use crate::snp_defs::{Region, RmpEntry, PAGES_PER_LARGE_PAGE};
 use crate::snp_model::rmp::{block_has_assigned, LINES_PER_BLOCK};
+use crate::snp_model::sync::{AtomicU64, Ordering};
 use crate::snp_model::{
     Block, BlockView, RegionScan, Rmp, Scan, ScanDepth, Storage, BLOCKS_PER_REGION,
 };
@@ -64,7 +63,7 @@ impl<S: Storage> Rmp<S> {
 
 /// `Some(0)` if the block's head tells of an assigned page.
 fn first_assigned_head(view: BlockView<'_>) -> Option<u32> {
-    block_has_assigned(view.entry(0)).then_some(0)
+    block_has_assigned(view.owner(0)).then_some(0)
 }
 
 /// The first of the block's lines (0 to 127) that holds an assigned page.

@@ -6,9 +6,9 @@
 //! Instructions never allocate: whoever may sleep calls [`Storage::reserve`] first.
 
 use core::fmt;
-use core::sync::atomic::AtomicU64;
 
 use crate::snp_defs::{Pfn, Region, RmpEntry, LARGE_PAGES_PER_REGION, PAGES_PER_LARGE_PAGE};
+use crate::snp_model::sync::AtomicU64;
 
 /// Words of a dense block: `lo`, `hi` of 512 entries.
 pub const WORDS_PER_BLOCK: usize = 2 * PAGES_PER_LARGE_PAGE as usize;

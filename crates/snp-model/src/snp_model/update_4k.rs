@@ -7,11 +7,10 @@
 //! Few steps, because what an update costs is the wait for two lines of the RMP: a CPU waits for the
 //! lines of as many updates at once as it has instructions of them in view.
 
-use core::sync::atomic::{AtomicU64, Ordering};
-
 use crate::snp_defs::{Pfn, RmpEntry, RmpOperand, RmpStatus, Spa, PAGE_BYTES, PAGE_SHIFT};
 use crate::snp_model::block_lock::BLOCK_BUSY;
 use crate::snp_model::rmp::{index_in_block, lines_with_head};
+use crate::snp_model::sync::{as_long_as, store_over_others, Ordering};
 use crate::snp_model::{Block, BlockView, Issuer, Rmp, Storage, Update, ASIDS, WORDS_PER_BLOCK};
 
 /// What the two kinds look at in an entry: it must be assigned, or not, and nothing else of this.
@@ -63,8 +62,8 @@ impl<S: Storage> Rmp<S> {
         }
         let BlockView::Dense(words) = self.storage().block(Block::of(pfn)) else { return None };
         // With lengths known no access below is held against one.
-        let words: &[AtomicU64; WORDS_PER_BLOCK] = words.try_into().ok()?;
-        let counters: &[AtomicU64; ASIDS] = self.storage().asid_counters().try_into().ok()?;
+        let words = as_long_as::<WORDS_PER_BLOCK>(words)?;
+        let counters = as_long_as::<ASIDS>(self.storage().asid_counters())?;
         let at = index as usize * 2;
         let (head_lo, head_hi) = (words.first()?, words.get(1)?);
         let (lo, hi) = (words.get(at)?, words.get(at + 1)?);
@@ -75,7 +74,7 @@ impl<S: Storage> Rmp<S> {
         }
         // A store lets go as well as `fetch_and` does: only the holder changes the head, and one who
         // waits writes back what it read, in one step, before this store or after it.
-        let let_go = || head_hi.store(free_hi, Ordering::Release);
+        let let_go = || store_over_others(head_hi, free_hi);
         let (head, old) = (head_lo.load(Ordering::Acquire), lo.load(Ordering::Acquire));
         let expected = if ASSIGNS { 0 } else { RmpEntry::ASSIGNED_BIT };
         // Of a head the size bit alone tells: it is set in a 2M page only.

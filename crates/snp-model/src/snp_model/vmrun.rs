@@ -6,7 +6,8 @@
 use crate::snp_defs::{Gpa, PageSize, Pfn, Region, Spa, VmHsavePa, PAGE_SHIFT};
 use crate::snp_model::page_lock::{Governing, LockFailure};
 use crate::snp_model::{
-    Accessor, CoreId, Defect, Exception, GuestStop, Machine, Storage, UnitStorage, Verdict,
+    sync::spin_loop, Accessor, CoreId, Defect, Exception, GuestStop, Machine, Storage, UnitStorage,
+    Verdict,
 };
 
 /// Where a virtual CPU's registers are saved.
@@ -157,7 +158,7 @@ impl<S: Storage, U: UnitStorage> Machine<S, U> {
                         break;
                     }
                     Err(LockFailure::NotCovered) => break,
-                    Err(LockFailure::Busy) => core::hint::spin_loop(),
+                    Err(LockFailure::Busy) => spin_loop(),
                 }
             }
         }

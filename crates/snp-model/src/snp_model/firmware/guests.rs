@@ -1,13 +1,12 @@
 //! GCTX_CREATE, ACTIVATE, DECOMMISSION, GUEST_STATUS: a guest's context and its ASID.
 
-use core::sync::atomic::Ordering;
-
 use crate::snp_defs::{FirmwareStatus, PageSize, PageState, Spa};
 use crate::snp_model::firmware::state::{asid, MemoryKind};
 use crate::snp_model::firmware::{
     check_output, lock_page, require, state_of, written, Answer, Firmware, FirmwareStorage,
     GuestSlot, GuestState,
 };
+use crate::snp_model::sync::Ordering;
 use crate::snp_model::{Defect, Machine, Storage, UnitStorage};
 
 impl<F: FirmwareStorage> Firmware<F> {

@@ -20,10 +20,9 @@ pub use self::{
     state::{CoreRegs, FirmwareStorage, GuestSlot, GuestState, MemoryRange},
 };
 
-use core::sync::atomic::{AtomicBool, Ordering};
-
 use crate::snp_defs::{FirmwareCommand, FirmwareStatus, PageSize, PageState, Pfn, RmpEntry, Spa};
 use crate::snp_model::page_lock::{Governing, LockFailure, LockedPage};
+use crate::snp_model::sync::{const_constructor, spin_loop, AtomicBool, Ordering};
 use crate::snp_model::{Machine, NeighbourRace, Storage, UnitStorage};
 
 /// A command's end: `Err` has the code that is not `SUCCESS`.
@@ -52,14 +51,16 @@ impl Drop for Command<'_> {
 }
 
 impl<F: FirmwareStorage> Firmware<F> {
-    /// Firmware after power-on. `storage` must hold zeroes, but for the cores' registers.
-    pub const fn new(storage: F, choices: FirmwareChoices) -> Self {
-        Self {
-            storage,
-            choices,
-            busy: AtomicBool::new(false),
-            rmp_initialised: AtomicBool::new(false),
-            sev_initialised: AtomicBool::new(false),
+    const_constructor! {
+        /// Firmware after power-on. `storage` must hold zeroes, but for the cores' registers.
+        pub const fn new(storage: F, choices: FirmwareChoices) -> Self {
+            Self {
+                storage,
+                choices,
+                busy: AtomicBool::new(false),
+                rmp_initialised: AtomicBool::new(false),
+                sev_initialised: AtomicBool::new(false),
+            }
         }
     }
 
@@ -76,7 +77,7 @@ impl<F: FirmwareStorage> Firmware<F> {
     /// Waits for the command before this one.
     fn command(&self) -> Command<'_> {
         while self.busy.swap(true, Ordering::Acquire) {
-            core::hint::spin_loop();
+            spin_loop();
         }
         Command(&self.busy)
     }

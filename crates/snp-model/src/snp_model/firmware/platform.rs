@@ -1,7 +1,5 @@
 //! SNP_INIT_EX, SNP_SHUTDOWN_EX, flushes and PLATFORM_STATUS (spec/snp-arch.md 4.4).
 
-use core::sync::atomic::Ordering;
-
 use crate::snp_defs::{
     FirmwareStatus, PageState, Pfn, RmpEntry, Spa, BOOKKEEPING_BYTES, PAGE_BYTES, RST_BYTES,
 };
@@ -10,6 +8,7 @@ use crate::snp_model::firmware::{
     check_output, lock_page, require, state_of, written, Answer, CoreRegs, Firmware,
     FirmwareChoices, FirmwareStorage,
 };
+use crate::snp_model::sync::Ordering;
 use crate::snp_model::{CoreId, InitLayout, Machine, PfnRange, Storage, UnitStorage};
 
 /// Operand of SNP_INIT_EX.

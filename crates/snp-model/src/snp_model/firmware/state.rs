@@ -1,8 +1,7 @@
 //! What the firmware remembers: guests, ASIDs, the memory map, and the cores' registers that it reads.
 
-use core::sync::atomic::{AtomicU64, Ordering};
-
 use crate::snp_defs::{Hwcr, Pfn, Syscfg, VmHsavePa};
+use crate::snp_model::sync::{const_constructor, AtomicU64, Ordering};
 use crate::snp_model::PfnRange;
 
 /// Memory of a [`Firmware`](crate::snp_model::Firmware). Slices that are too short limit what fits.
@@ -45,14 +44,16 @@ pub struct CoreRegs {
 }
 
 impl CoreRegs {
-    /// As Linux leaves them before `SNP_INIT`.
-    pub const fn ready() -> Self {
-        Self {
-            syscfg: AtomicU64::new(Syscfg::SNP_INIT_NEEDS),
-            hwcr: AtomicU64::new(Hwcr::SMM_LOCK),
-            hsave: AtomicU64::new(0),
-            others: AtomicU64::new(0),
-            wbinvd_due: AtomicU64::new(0),
+    const_constructor! {
+        /// As Linux leaves them before `SNP_INIT`.
+        pub const fn ready() -> Self {
+            Self {
+                syscfg: AtomicU64::new(Syscfg::SNP_INIT_NEEDS),
+                hwcr: AtomicU64::new(Hwcr::SMM_LOCK),
+                hsave: AtomicU64::new(0),
+                others: AtomicU64::new(0),
+                wbinvd_due: AtomicU64::new(0),
+            }
         }
     }
 
