@@ -1,6 +1,6 @@
 //! Works out what a text is from what it says.
 
-use crate::log::{after, kernel_version};
+use crate::log::{after, kernel_version, split};
 use crate::{lscpu, numactl};
 
 /// What a text is.
@@ -56,15 +56,7 @@ fn starts_range(rest: &str) -> bool {
 
 /// `[    1.234567] ` or `... kernel: `: some kernel log, whatever it says.
 fn is_stamped(line: &str) -> bool {
-    if line.contains(" kernel: ") {
-        return true;
-    }
-    let stamp = line.strip_prefix('[').and_then(|l| l.split_once(']')).map(|(stamp, _)| stamp);
-    let parts = stamp.and_then(|s| s.trim_start().split_once('.'));
-    parts.is_some_and(|(seconds, micros)| {
-        let digits = |t: &str| !t.is_empty() && t.bytes().all(|b| b.is_ascii_digit());
-        digits(seconds) && digits(micros) && micros.len() == 6
-    })
+    split(line).kernel
 }
 
 /// What an unrecognised text resembles, for an error's hint.

@@ -46,6 +46,7 @@
 #![forbid(unsafe_code)]
 
 mod cpulist;
+pub mod decode;
 mod detect;
 pub mod e820;
 mod host;
