@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use snp_lab::scenario::{FidelityChoice, Nanos, PolicyName, SnpBy, limits};
 
+use crate::codes;
 use crate::units::{exact_duration, parse_duration};
 
 /// RMPOPT for Linux: run, compare and look at SEV-SNP hosts.
@@ -14,6 +15,32 @@ pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
+
+    /// When to colour what is printed; auto heeds the terminal and NO_COLOR.
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t = Color::Auto)]
+    pub(crate) color: Color,
+}
+
+/// When to colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl Color {
+    /// Sets it for both streams.
+    pub(crate) fn apply(self) {
+        match self {
+            Self::Auto => {}
+            Self::Always => anstream::ColorChoice::Always.write_global(),
+            Self::Never => anstream::ColorChoice::Never.write_global(),
+        }
+    }
 }
 
 /// What to do.
@@ -30,6 +57,63 @@ pub(crate) enum Command {
     /// list of instructions on a small host (docs/replay.md); both execute each, and every result,
     /// entry and RMPOPT bit must be the same.
     Replay(ReplayArgs),
+
+    /// Explain kernel logs, raw RMP entries and codes: what happened, to which page, what to do.
+    ///
+    /// Reads dmesg, journal and syslog of hosts and guests, of any kernel, pasted or piped. What it
+    /// does not know it leaves alone. All that is understood: docs/decode.md.
+    Decode(DecodeArgs),
+}
+
+/// Options of `rmpopt decode`. Codes are decimal, or hexadecimal with 0x; _ may stand between digits.
+#[derive(Debug, Args)]
+#[command(after_help = "Codes are decimal, or hexadecimal with 0x; _ may stand between digits.\n\
+    Exit codes: 0 read, 1 something has severity error, 2 usage or input that is no text, \
+    3 a file cannot be read.")]
+pub(crate) struct DecodeArgs {
+    /// Logs or other text; - is standard input [default: standard input, unless a code is asked for].
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Vec<PathBuf>,
+
+    /// A raw RMP entry, its two words as Linux dumps them; PFN, if given, is hexadecimal.
+    #[arg(long, value_name = "[PFN=]LO:HI", value_parser = codes::entry)]
+    pub(crate) entry: Vec<codes::Entry>,
+
+    /// Result of RMPUPDATE.
+    #[arg(long, value_name = "CODE", value_parser = codes::short)]
+    pub(crate) rmpupdate: Vec<u32>,
+
+    /// Result of PSMASH.
+    #[arg(long, value_name = "CODE", value_parser = codes::short)]
+    pub(crate) psmash: Vec<u32>,
+
+    /// Result of PVALIDATE.
+    #[arg(long, value_name = "CODE", value_parser = codes::short)]
+    pub(crate) pvalidate: Vec<u32>,
+
+    /// Result of RMPADJUST.
+    #[arg(long, value_name = "CODE", value_parser = codes::short)]
+    pub(crate) rmpadjust: Vec<u32>,
+
+    /// Status of a firmware command.
+    #[arg(long, value_name = "CODE", value_parser = codes::short)]
+    pub(crate) firmware: Vec<u32>,
+
+    /// Id of a firmware command.
+    #[arg(long, value_name = "ID", value_parser = codes::short)]
+    pub(crate) command: Vec<u32>,
+
+    /// Error code of a page fault (#PF).
+    #[arg(long, value_name = "CODE", value_parser = codes::long)]
+    pub(crate) pf: Vec<u64>,
+
+    /// Error code of a nested page fault: EXITINFO1 of #VMEXIT(NPF).
+    #[arg(long, value_name = "CODE", value_parser = codes::long)]
+    pub(crate) npf: Vec<u64>,
+
+    /// Print the result as JSON, alone on standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Options of `rmpopt replay`.

@@ -10,6 +10,9 @@ pub(crate) const LAW_VIOLATED: u8 = 1;
 /// Interrupted by Ctrl-C, as shells have it: 128 and the signal's number.
 pub(crate) const INTERRUPTED: u8 = 130;
 
+/// Something that was decoded has severity error.
+pub(crate) const FOUND_ERRORS: u8 = 1;
+
 /// Why the command could not do what was asked. Each holds one message that names file and place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {

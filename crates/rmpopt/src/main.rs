@@ -1,11 +1,13 @@
 //! `rmpopt`: RMPOPT for Linux on an emulated SEV-SNP host.
 //!
 //! Thin: `cli` reads the command line, `commands` calls the libraries, `view` renders what they
-//! return. `scenario`, `host_input` and `trace_input` turn files into the engine's terms.
+//! return. `scenario`, `host_input` and `trace_input` turn files into the engine's terms, `codes` what is asked
+//! on the command line.
 
 #![forbid(unsafe_code)]
 
 mod cli;
+mod codes;
 mod commands;
 mod exit;
 mod host_input;
@@ -21,8 +23,10 @@ use clap::Parser as _;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
+    cli.color.apply();
     let result = match &cli.command {
         cli::Command::Run(args) => commands::run::run(args),
+        cli::Command::Decode(args) => commands::decode::run(args),
         cli::Command::Replay(args) => commands::replay::run(args),
     };
     result.unwrap_or_else(|failure| {

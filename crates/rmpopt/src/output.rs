@@ -46,6 +46,12 @@ pub(crate) fn stderr_is_watched() -> bool {
     io::stderr().is_terminal()
 }
 
+/// Columns of standard output's terminal, within what is good to read; 80 if it is none.
+pub(crate) fn stdout_width() -> usize {
+    let columns = terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| width.0);
+    usize::from(columns.unwrap_or(80)).clamp(40, 120)
+}
+
 /// Whether the locale's characters are UTF-8.
 pub(crate) fn locale_is_utf8() -> bool {
     is_utf8(|name| std::env::var(name).ok())

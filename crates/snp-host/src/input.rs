@@ -68,6 +68,11 @@ pub enum InputError {
 
 /// Reads a whole file as text, within [`MAX_FILE_BYTES`]. A UTF-8 byte order mark is dropped.
 pub fn read_text(path: &Path) -> Result<String, InputError> {
+    text_from_bytes(&path.display().to_string(), read_bytes(path)?)
+}
+
+/// Reads a whole file, within [`MAX_FILE_BYTES`].
+pub fn read_bytes(path: &Path) -> Result<Vec<u8>, InputError> {
     let file = path.display().to_string();
     let io = |source| InputError::Io { file: file.clone(), source };
     let opened = File::open(path).map_err(io)?;
@@ -78,13 +83,31 @@ pub fn read_text(path: &Path) -> Result<String, InputError> {
     if meta.len() > MAX_FILE_BYTES {
         return Err(InputError::TooLarge { file, limit: MAX_FILE_BYTES });
     }
+    bytes_from(&file, opened)
+}
+
+/// Reads all of `source`, within [`MAX_FILE_BYTES`]; `file` is its name for errors.
+pub fn bytes_from(file: &str, source: impl Read) -> Result<Vec<u8>, InputError> {
     // Files below /proc and pipes state no length, so the limit holds for what is read too.
     let mut bytes = Vec::new();
-    opened.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(io)?;
+    source
+        .take(MAX_FILE_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|source| InputError::Io { file: file.to_owned(), source })?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(InputError::TooLarge { file, limit: MAX_FILE_BYTES });
+        return Err(InputError::TooLarge { file: file.to_owned(), limit: MAX_FILE_BYTES });
     }
-    text_from_bytes(&file, bytes)
+    Ok(bytes)
+}
+
+/// Refuses what is packed or in an encoding of two bytes, which no reader takes.
+pub fn refuse_packed(file: &str, bytes: &[u8]) -> Result<(), InputError> {
+    match signature(bytes) {
+        Some((what, hint)) => {
+            Err(InputError::Binary { file: file.to_owned(), line: 1, what, hint })
+        }
+        None => Ok(()),
+    }
 }
 
 /// Takes bytes as text, by the same rules as [`read_text`]; `file` is the name for errors.
@@ -95,9 +118,7 @@ pub fn text_from_bytes(file: &str, mut bytes: Vec<u8>) -> Result<String, InputEr
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Err(InputError::Empty { file: file.to_owned() });
     }
-    if let Some((what, hint)) = signature(&bytes) {
-        return Err(InputError::Binary { file: file.to_owned(), line: 1, what, hint });
-    }
+    refuse_packed(file, &bytes)?;
     if let Some(at) = bytes.iter().position(|b| *b == 0) {
         let line = line_of(&bytes, at);
         return Err(InputError::Binary {

@@ -33,12 +33,13 @@
 //! | `numactl --hardware` | [`Numactl`] |
 //! | lists of CPUs, `0-5,48-53` | [`CpuList`] |
 //! | the Alibaba openb pod list | [`trace::openb::PodList`] |
+//! | what goes wrong, in any log | [`decode::decode`] |
 //!
 //! Each takes a text with the name of its file, or a path, and refuses what it cannot be sure of
 //! with an error that names file, line, value and what was expected. Doubts that do not make a
 //! result useless are `notes`. No input makes a reader panic.
 //!
-//! Files must be UTF-8 text of at most 256 MiB ([`MAX_FILE_BYTES`]) without NUL bytes. A reader holds
+//! [`decode::decode`] takes any bytes. For the others files must be UTF-8 text of at most 256 MiB ([`MAX_FILE_BYTES`]) without NUL bytes. A reader holds
 //! the text and what it found, a few times the file's size at most.
 //!
 //! Units: byte addresses below 2^52 in `u64`, ranges with their last byte; memory in bytes or, where
@@ -64,7 +65,9 @@ pub use self::cpulist::{CpuList, CpuListError};
 pub use self::detect::FileKind;
 pub use self::e820::{Entry, Kind, LogError, MapSource, MemoryMap, Span};
 pub use self::host::{Found, HostError, HostFiles, Ignored};
-pub use self::input::{InputError, MAX_FILE_BYTES, read_text, text_from_bytes};
+pub use self::input::{
+    InputError, MAX_FILE_BYTES, bytes_from, read_bytes, read_text, refuse_packed, text_from_bytes,
+};
 pub use self::kernel_log::{CpuTopo, KernelFacts, Rmp, RmpSegment, SratRange};
 pub use self::lscpu::Lscpu;
 pub use self::numactl::{NumaNode, Numactl};

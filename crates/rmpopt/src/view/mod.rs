@@ -2,14 +2,18 @@
 //! characters beyond ASCII.
 
 mod chart;
+mod decode;
+mod decode_json;
 mod map;
 mod page;
 mod tables;
 mod text;
 mod timeline;
 
+use snp_host::decode::Decoded;
 use snp_lab::report::RunReport;
 
+pub(crate) use self::decode_json::decode_json;
 use self::page::Page;
 
 /// How to render.
@@ -34,6 +38,26 @@ impl View {
         chart::cpus(&mut page, report);
         tables::laws(&mut page, report);
         text::assumed(&mut page, report);
+        page.finish()
+    }
+}
+
+/// An input with what it says, or the codes that were asked for alone.
+#[derive(Debug)]
+pub(crate) struct DecodedInput {
+    /// The file's name; `None` for codes of the command line.
+    pub(crate) file: Option<String>,
+    /// Size in bytes.
+    pub(crate) bytes: usize,
+    /// What it says.
+    pub(crate) decoded: Decoded,
+}
+
+impl View {
+    /// What was decoded, for a terminal of `width` columns.
+    pub(crate) fn decoded(self, inputs: &[DecodedInput], width: usize) -> String {
+        let mut page = Page::with_width(self.unicode, width);
+        decode::inputs(&mut page, inputs);
         page.finish()
     }
 }

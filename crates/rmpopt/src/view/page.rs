@@ -32,6 +32,8 @@ pub(super) const FAINT: Style = Style::new().dimmed();
 #[derive(Debug)]
 pub(super) struct Page {
     out: String,
+    /// Columns of a line.
+    pub(super) width: usize,
     /// Whether the terminal shows characters beyond ASCII.
     pub(super) unicode: bool,
 }
@@ -39,7 +41,12 @@ pub(super) struct Page {
 impl Page {
     /// An empty page.
     pub(super) fn new(unicode: bool) -> Self {
-        Self { out: String::new(), unicode }
+        Self::with_width(unicode, WIDTH)
+    }
+
+    /// An empty page for a terminal of so many columns.
+    pub(super) fn with_width(unicode: bool, width: usize) -> Self {
+        Self { out: String::new(), width, unicode }
     }
 
     /// The text.
@@ -70,7 +77,7 @@ impl Page {
 
     /// A rule over the whole width.
     pub(super) fn rule(&mut self) {
-        let rule = self.pick("─", "-").repeat(WIDTH);
+        let rule = self.pick("─", "-").repeat(self.width);
         self.line(&paint(FAINT, &rule));
     }
 
@@ -78,7 +85,7 @@ impl Page {
     /// which is `indent` columns wide.
     pub(super) fn wrapped(&mut self, label: &str, indent: usize, text: &str) {
         let mut lead = label.to_owned();
-        for line in wrap(&harmless(text), WIDTH.saturating_sub(indent)) {
+        for line in wrap(&harmless(text), self.width.saturating_sub(indent)) {
             self.line(&format!("{lead}{line}"));
             lead = " ".repeat(indent);
         }

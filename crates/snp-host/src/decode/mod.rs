@@ -72,6 +72,12 @@ pub struct Decoded {
 }
 
 impl Decoded {
+    /// Codes that were asked for by themselves.
+    pub fn of_codes(findings: Vec<Finding>) -> Self {
+        let worst = findings.iter().map(|finding| finding.severity).max();
+        Self { findings, worst, ..Self::default() }
+    }
+
     fn push(&mut self, finding: Finding) {
         self.worst = self.worst.max(Some(finding.severity));
         if self.findings.len() < MAX_FINDINGS {
@@ -150,15 +156,26 @@ fn begin_boot(decoded: &mut Decoded, line: usize, kernel: Option<String>) {
 
 /// A trace through the RMP's functions, from its first such frame on.
 fn call_trace(log: Log<'_>, line: &Line<'_>, decoded: &mut Decoded) -> (usize, usize) {
-    let mut lines = vec![line.clone()];
-    let behind = log.from(line.next, line.number + 1).take(trace::LINES);
-    lines.extend(behind.take_while(|line| trace::inside(&line.text)));
-    let mut finding = trace::read(lines.iter().map(|line| line.text.as_ref()));
+    let stamped = split(&line.text).stamped;
+    let mut texts = vec![line.text.to_string()];
+    let mut place = (line.next, line.number + 1);
+    for behind in log.from(place.0, place.1).take(trace::LINES) {
+        match texts.last_mut() {
+            // Where lines have a time, one without is the rest of the line before.
+            Some(last) if stamped && !split(&behind.text).stamped => last.push_str(&behind.text),
+            _ if trace::inside(&behind.text) || stamped && trace::begins(&behind.text) => {
+                texts.push(behind.text.to_string());
+            }
+            _ => break,
+        }
+        place = (behind.next, behind.number + 1);
+    }
+    let mut finding = trace::read(texts.iter().map(String::as_str));
     finding.line = line.number;
     finding.text = shortened(split(&line.text).message.trim());
     trace::tell_failure(&mut decoded.findings, &finding);
     decoded.push(finding);
-    lines.last().map_or((line.next, line.number + 1), |last| (last.next, last.number + 1))
+    place
 }
 
 /// Rows of upstream's table that follow each other.

@@ -210,9 +210,10 @@ fn number(text: &str, take: Take, unit: &str) -> Option<(i128, usize)> {
     let length = bytes.iter().skip(start).take_while(digit).count();
     let most = if hex { 16 } else { 20 };
     let behind = text.get(start + length..)?;
-    let unit = behind.as_bytes().get(..unit.len()).is_some_and(|head| {
-        !unit.is_empty() && head.eq_ignore_ascii_case(unit.as_bytes())
-    });
+    let unit = behind
+        .as_bytes()
+        .get(..unit.len())
+        .is_some_and(|head| !unit.is_empty() && head.eq_ignore_ascii_case(unit.as_bytes()));
     let runs_on = behind.starts_with(|c: char| c.is_alphanumeric() || c == '_');
     if length == 0 || length > most || (runs_on && !unit) {
         return None;

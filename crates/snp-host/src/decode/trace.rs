@@ -151,6 +151,16 @@ pub(super) fn inside(line: &str) -> bool {
         || message.starts_with("R13:")
 }
 
+/// Whether the line may be a frame of which a terminal shows the rest on the next line.
+pub(super) fn begins(line: &str) -> bool {
+    let message = split(line).message.trim();
+    let name = message.strip_prefix("? ").unwrap_or(message);
+    let end = name.find("+0x").unwrap_or(name.len());
+    let (name, rest) = name.split_at(end);
+    let named = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'.');
+    line.len() >= super::WRAPPED_AT && named && (rest.is_empty() || rest.starts_with("+0x"))
+}
+
 /// Tells the failure before the trace in `findings`, its last element, who called.
 pub(super) fn tell_failure(findings: &mut [Finding], trace: &Finding) {
     let Some(failed) = findings

@@ -56,7 +56,6 @@ pub(super) const PATTERNS: &[Pattern] = &[
         smash,
     ),
     Pattern::new("Leaking PFN range {pfn:h}-{end:h}", "Linux 6.9, virt/svm/sev.c", leak),
-    Pattern::new("leaking PFN range {pfn:h}-{end:h}", "host series", leak),
     Pattern::new(
         "Failed to split direct map for PFN {pfn:h}, ret: {ret:d}",
         "Linux 6.9, virt/svm/sev.c",
