@@ -21,7 +21,7 @@ const KEPT: [&str; 4] = [
 ];
 
 fn kept(name: &str) -> String {
-    fs::read_to_string(data(name)).unwrap()
+    fs::read_to_string(data(name)).expect("test data")
 }
 
 fn fact(finding: &Finding, name: &str) -> String {
@@ -35,7 +35,8 @@ fn told(decoded: &Decoded) -> Vec<(usize, &'static str, Severity)> {
 
 fn first<'a>(decoded: &'a Decoded, kind: &str) -> &'a Finding {
     let found = decoded.findings.iter().find(|f| f.kind == kind);
-    found.unwrap_or_else(|| panic!("no {kind} in {:#?}", told(decoded)))
+    assert!(found.is_some(), "no {kind} in {:#?}", told(decoded));
+    found.expect("asserted")
 }
 
 /// What a finding says without where it stands.
@@ -80,6 +81,7 @@ fn an_update_beside_the_rmp() {
         (head.value("pfn"), head.value("block_assigned_others")),
         (Some(0x56600), Some(255))
     );
+    assert!(failed.meaning.contains("Firmware pages lie in the same 2 MiB block"));
     assert!(found.findings[2..].iter().all(|f| fact(f, "state") == "Firmware"));
 }
 
@@ -90,7 +92,8 @@ fn an_update_that_overlaps_and_its_caller() {
     assert_eq!(failed.value("pfn"), Some(0x37d_4fe8));
     assert_eq!(fact(failed, "result"), "FAIL_OVERLAP(4)");
     assert_eq!(failed.value("max_attempts"), Some(96));
-    assert_eq!(fact(failed, "caller"), "host_rmp_make_shared");
+    assert_eq!(fact(failed, "caller"), "sev_vm_destroy");
+    assert_eq!(fact(failed, "on_behalf_of"), "KVM, which ends a guest");
     let trace = first(&found, "rmp-call-trace");
     assert_eq!(trace.line, 7);
     assert!(fact(trace, "path").contains("sev_vm_destroy [kvm_amd]"), "{trace:?}");
@@ -265,8 +268,9 @@ proptest! {
             2 if !message.contains("+0x") => message.to_ascii_lowercase(),
             _ => message.clone(),
         };
-        let other: String =
-            messages.iter().map(|m| format!("{}{}{end}", PREFIXES[prefix], cased(m))).collect();
+        let lines: Vec<String> =
+            messages.iter().map(|m| format!("{}{}", PREFIXES[prefix], cased(m))).collect();
+        let other = lines.join(end);
         let other = said(&decode(other.as_bytes()));
         let shape = |found: &[Finding]| -> Vec<_> {
             found.iter().map(|f| (f.kind, f.severity, f.facts.clone(), f.meaning.clone())).collect()
@@ -280,7 +284,7 @@ proptest! {
     }
 
     #[test]
-    fn wraps_do_not_matter(log in 0usize..KEPT.len(), prefix in 0usize..PREFIXES.len(), width in 64usize..140) {
+    fn wraps_do_not_matter(log in 0usize..KEPT.len(), prefix in 0usize..PREFIXES.len(), width in 80usize..160) {
         let messages = messages(KEPT[log]);
         let plain = said(&decode(messages.join("\n").as_bytes()));
         let other: String = messages
@@ -317,152 +321,153 @@ proptest! {
     }
 }
 
-/// What the notes beside the samples say of each: kinds that must be there with facts, and whether
-/// anything is an error.
+type Expected = (&'static str, bool, &'static [(&'static str, &'static str, &'static str)]);
+/// What the notes beside the samples say of each: whether anything is an error, and kinds that must
+/// be there with a fact.
+const ALL: &[Expected] = &[
+    ("amdsev_issue107_dell_r6525_7543", false, &[("psp-without-sev", "", "")]),
+    (
+        "amdsev_issue143_rmpupdate_5.19",
+        true,
+        &[
+            ("rmpupdate-failed", "result", "FAIL_OVERLAP(4)"),
+            ("rmp-call-trace", "through", "rmpupdate"),
+        ],
+    ),
+    (
+        "amdsev_issue176_init_error3",
+        true,
+        &[
+            ("rmp-table", "size", "518 MiB"),
+            ("rmp-table", "covers", "129.4961 GiB"),
+            ("snp-init-failed", "status", "INVALID_CONFIG(0x3)"),
+            ("sev-init-failed", "errno", "-5"),
+        ],
+    ),
+    ("amdsev_issue197_no_rmp_hpe_dl385", true, &[("rmp-not-reserved", "", "")]),
+    ("amdsev_issue205_milan2_ccp_busy", false, &[("firmware-busy", "", "")]),
+    (
+        "amdsev_issue245_rmpupdate_dump",
+        true,
+        &[
+            ("rmpupdate-failed", "pfn", "0x56700"),
+            ("rmpupdate-failed", "result", "FAIL_PERMISSION(2)"),
+            ("rmp-entry-unassigned", "block_first_pfn", "0x56600"),
+            ("rmp-entry-unassigned", "block_end_pfn", "0x56800"),
+            ("rmp-entry", "state", "Firmware"),
+        ],
+    ),
+    (
+        "amdsev_issue253_vadm_genoa_512G",
+        false,
+        &[
+            ("rmp-table", "size", "2054 MiB"),
+            ("rmp-table", "covers", "513.4961 GiB"),
+            ("rmp-edge-reserved", "address", "0x7fcd000000"),
+            ("snp-asids", "count", "252"),
+        ],
+    ),
+    (
+        "amdsev_issue271_proliant_6.15",
+        false,
+        &[("rmp-table", "size", "1033 MiB"), ("rmp-table", "covers", "258.2461 GiB")],
+    ),
+    (
+        "amdsev_readme_sev-snp-devel_5.19",
+        false,
+        &[
+            ("rmp-table", "size", "1030 MiB"),
+            ("rmp-table", "covers", "257.4961 GiB"),
+            ("sev-asids", "count", "410"),
+            ("snp-asids", "count", "99"),
+        ],
+    ),
+    (
+        "azure_dcascc_v5_l1_host_old_format",
+        false,
+        &[
+            ("sev-asids", "count", "0"),
+            ("snp-asids", "count", "16"),
+            ("sev-init-failed", "status", "INVALID_COMMAND(0x11)"),
+            ("snp-firmware-version", "version", "1.42.42"),
+        ],
+    ),
+    (
+        "coconut_svsm_issue409_genoa_768G",
+        false,
+        &[
+            ("rmp-table", "size", "3078 MiB"),
+            ("rmp-table", "covers", "769.4961 GiB"),
+            ("rmp-table", "begins_on_2mib", "yes"),
+            ("rmp-table", "ends_on_2mib", "yes"),
+        ],
+    ),
+    ("edgeless_hetzner-ax162-snp", false, &[("rmp-table", "covers", "257.4961 GiB")]),
+    (
+        "guide_milan_0x97900000",
+        false,
+        &[
+            ("rmp-table", "size", "262 MiB"),
+            ("rmp-table", "covers", "65.4961 GiB"),
+            ("sev-asids", "last", "509"),
+        ],
+    ),
+    (
+        "guide_milan_fwupdate_1.49.3_to_1.55.21",
+        false,
+        &[
+            ("firmware-updated", "from", "1.49.3"),
+            ("firmware-updated", "to", "1.55.21"),
+            ("rmp-table", "covers", "129.4961 GiB"),
+        ],
+    ),
+    (
+        "lkml_400fea4b9651_kexec_genoa_514G",
+        false,
+        &[("rmp-table", "size", "2057 MiB"), ("rmp-table", "covers", "514.2461 GiB")],
+    ),
+    (
+        "lkml_avic_patch_PF_rmp_violation",
+        true,
+        &[
+            ("rmp-page-fault", "bits", "P, W, RMP"),
+            ("rmp-page-fault", "pfn", "0x1149cc"),
+            ("rmp-entry-unassigned", "pfn", "0x1149cc"),
+            ("rmp-entry-unassigned", "block_first_pfn", "0x114800"),
+        ],
+    ),
+    (
+        "sev-utils_pr19_pegah_guest_memfd",
+        true,
+        &[("guest-memfd-missing", "", ""), ("snp-asids", "count", "99")],
+    ),
+    (
+        "sev_install_guide_fw_too_old_1.40",
+        true,
+        &[
+            ("firmware-too-old", "needs", "1.51"),
+            ("sev-init-failed", "status", "INVALID_PLATFORM_STATE(0x1)"),
+            ("sev-firmware-version", "version", "1.40.40"),
+        ],
+    ),
+    (
+        "snp_guide_genoa_0xbf7e800000",
+        false,
+        &[
+            ("rmp-table", "size", "3081 MiB"),
+            ("rmp-table", "covers", "770.2461 GiB"),
+            ("rmp-edge-reserved", "address", "0xc03f000000"),
+        ],
+    ),
+    (
+        "snp_guide_genoa_api1.55.24",
+        false,
+        &[("rmp-table", "covers", "65.4961 GiB"), ("snp-asids", "count", "98")],
+    ),
+];
+
 #[test]
 fn every_sample_says_what_is_known_of_it() {
-    type Expected = (&'static str, bool, &'static [(&'static str, &'static str, &'static str)]);
-    const ALL: &[Expected] = &[
-        ("amdsev_issue107_dell_r6525_7543", false, &[("psp-without-sev", "", "")]),
-        (
-            "amdsev_issue143_rmpupdate_5.19",
-            true,
-            &[
-                ("rmpupdate-failed", "result", "FAIL_OVERLAP(4)"),
-                ("rmp-call-trace", "through", "rmpupdate"),
-            ],
-        ),
-        (
-            "amdsev_issue176_init_error3",
-            true,
-            &[
-                ("rmp-table", "size", "518 MiB"),
-                ("rmp-table", "covers", "129.4961 GiB"),
-                ("snp-init-failed", "status", "INVALID_CONFIG(0x3)"),
-                ("sev-init-failed", "errno", "-5"),
-            ],
-        ),
-        ("amdsev_issue197_no_rmp_hpe_dl385", true, &[("rmp-not-reserved", "", "")]),
-        ("amdsev_issue205_milan2_ccp_busy", false, &[("firmware-busy", "", "")]),
-        (
-            "amdsev_issue245_rmpupdate_dump",
-            true,
-            &[
-                ("rmpupdate-failed", "pfn", "0x56700"),
-                ("rmpupdate-failed", "result", "FAIL_PERMISSION(2)"),
-                ("rmp-entry-unassigned", "block_first_pfn", "0x56600"),
-                ("rmp-entry-unassigned", "block_end_pfn", "0x56800"),
-                ("rmp-entry", "state", "Firmware"),
-            ],
-        ),
-        (
-            "amdsev_issue253_vadm_genoa_512G",
-            false,
-            &[
-                ("rmp-table", "size", "2054 MiB"),
-                ("rmp-table", "covers", "513.4961 GiB"),
-                ("rmp-edge-reserved", "address", "0x7fcd000000"),
-                ("snp-asids", "count", "252"),
-            ],
-        ),
-        (
-            "amdsev_issue271_proliant_6.15",
-            false,
-            &[("rmp-table", "size", "1033 MiB"), ("rmp-table", "covers", "258.2461 GiB")],
-        ),
-        (
-            "amdsev_readme_sev-snp-devel_5.19",
-            false,
-            &[
-                ("rmp-table", "size", "1030 MiB"),
-                ("rmp-table", "covers", "257.4961 GiB"),
-                ("sev-asids", "count", "410"),
-                ("snp-asids", "count", "99"),
-            ],
-        ),
-        (
-            "azure_dcascc_v5_l1_host_old_format",
-            false,
-            &[
-                ("sev-asids", "count", "0"),
-                ("snp-asids", "count", "16"),
-                ("sev-init-failed", "status", "INVALID_COMMAND(0x11)"),
-                ("snp-firmware-version", "version", "1.42.42"),
-            ],
-        ),
-        (
-            "coconut_svsm_issue409_genoa_768G",
-            false,
-            &[
-                ("rmp-table", "size", "3078 MiB"),
-                ("rmp-table", "covers", "769.4961 GiB"),
-                ("rmp-table", "begins_on_2mib", "yes"),
-                ("rmp-table", "ends_on_2mib", "yes"),
-            ],
-        ),
-        ("edgeless_hetzner-ax162-snp", false, &[("rmp-table", "covers", "257.4961 GiB")]),
-        (
-            "guide_milan_0x97900000",
-            false,
-            &[
-                ("rmp-table", "size", "262 MiB"),
-                ("rmp-table", "covers", "65.4961 GiB"),
-                ("sev-asids", "last", "509"),
-            ],
-        ),
-        (
-            "guide_milan_fwupdate_1.49.3_to_1.55.21",
-            false,
-            &[
-                ("firmware-updated", "from", "1.49.3"),
-                ("firmware-updated", "to", "1.55.21"),
-                ("rmp-table", "covers", "129.4961 GiB"),
-            ],
-        ),
-        (
-            "lkml_400fea4b9651_kexec_genoa_514G",
-            false,
-            &[("rmp-table", "size", "2057 MiB"), ("rmp-table", "covers", "514.2461 GiB")],
-        ),
-        (
-            "lkml_avic_patch_PF_rmp_violation",
-            true,
-            &[
-                ("rmp-page-fault", "bits", "P, W, RMP"),
-                ("rmp-page-fault", "pfn", "0x1149cc"),
-                ("rmp-entry-unassigned", "pfn", "0x1149cc"),
-                ("rmp-entry-unassigned", "block_first_pfn", "0x114800"),
-            ],
-        ),
-        (
-            "sev-utils_pr19_pegah_guest_memfd",
-            true,
-            &[("guest-memfd-missing", "", ""), ("snp-asids", "count", "99")],
-        ),
-        (
-            "sev_install_guide_fw_too_old_1.40",
-            true,
-            &[
-                ("firmware-too-old", "needs", "1.51"),
-                ("sev-init-failed", "status", "INVALID_PLATFORM_STATE(0x1)"),
-                ("sev-firmware-version", "version", "1.40.40"),
-            ],
-        ),
-        (
-            "snp_guide_genoa_0xbf7e800000",
-            false,
-            &[
-                ("rmp-table", "size", "3081 MiB"),
-                ("rmp-table", "covers", "770.2461 GiB"),
-                ("rmp-edge-reserved", "address", "0xc03f000000"),
-            ],
-        ),
-        (
-            "snp_guide_genoa_api1.55.24",
-            false,
-            &[("rmp-table", "covers", "65.4961 GiB"), ("snp-asids", "count", "98")],
-        ),
-    ];
     if !Path::new(SAMPLES).is_dir() {
         println!("skipped: every_sample_says_what_is_known_of_it: shared/data not present");
         return;

@@ -185,6 +185,18 @@ fn blocks(findings: &mut [Finding]) {
         page.add(&format!(
             "Of the block {shown} entries are shown here: {firmware} firmware pages, {guests} guest pages."
         ));
+        let pfn = page.value("pfn");
+        let failed = at.checked_sub(1).and_then(|before| findings.get_mut(before)).filter(|f| {
+            f.kind == update::RMPUPDATE_FAILED
+                && f.value("pfn") == pfn
+                && f.value("code") == Some(2)
+        });
+        if let Some(failed) = failed.filter(|_| firmware > 0) {
+            failed.add(
+                "Firmware pages lie in the same 2 MiB block, and the page itself is free: so it looks \
+                 right behind the end of an RMP that does not end on a 2 MiB boundary.",
+            );
+        }
     }
 }
 

@@ -116,17 +116,20 @@ pub fn page_fault(code: PageFaultCode) -> Finding {
 
 /// EXITINFO1 of a nested page fault by itself.
 pub fn nested_fault(code: NestedFaultCode) -> Finding {
-    let severity = match (code.rmp(), code.size_mismatch()) {
-        (true, false) => Severity::Warning,
-        _ => Severity::Info,
-    };
+    let routine = code.rmp() == code.size_mismatch() && code.rmp() >= code.vmpl();
+    let severity = if routine { Severity::Info } else { Severity::Warning };
     let kind = if code.rmp() { "rmp-nested-fault" } else { "nested-fault" };
     let finding = Finding::new(kind, severity)
         .hex("exit_info1", code.0)
         .fact("bits", Fact::List(names(code.0, NestedFaultCode::NAMED)))
         .flag("rmp", code.rmp());
     let finding = unnamed(finding, code.0, NestedFaultCode::NAMED);
+    let only_rmp = code.size_mismatch() || code.vmpl();
     let mut finding = match (code.rmp(), code.encrypted()) {
+        (false, _) if only_rmp => finding.meaning(
+            "Bit 31 is clear, and a bit is set that only RMP checks set: bit 35 (page sizes differ) or \
+             36 (VMPL). No source has such a code; is the number cut or mistyped?",
+        ),
         (false, false) => finding.meaning("Bit 31 is clear: an ordinary nested page fault, no RMP check."),
         (false, true) => finding.meaning(
             "Bit 31 is clear: no RMP check failed. An SNP guest touched a private page (C = 1) that \

@@ -113,11 +113,18 @@ fn see(log: Log<'_>, line: &Line<'_>, decoded: &mut Decoded, joins: &mut u32) ->
         begin_boot(decoded, line.number, kernel);
         return next;
     }
-    if let Some(frame) = trace::frame(&line.text) {
-        if trace::touches_rmp(&frame) {
-            return call_trace(log, line, decoded);
+    match trace::frame(&line.text) {
+        Some(frame) if trace::touches_rmp(&frame) => return call_trace(log, line, decoded),
+        Some(_) => return next,
+        None if trace::begins(&line.text) => {
+            // A frame of which a terminal showed the rest on the next line.
+            let behind = log.line_at(next.0, next.1).filter(|l| !split(&l.text).stamped);
+            let whole = behind.map(|behind| format!("{}{}", line.text, behind.text));
+            if whole.is_some_and(|w| trace::frame(&w).is_some_and(|f| trace::touches_rmp(&f))) {
+                return call_trace(log, line, decoded);
+            }
         }
-        return next;
+        None => {}
     }
     if rmpopt::row(split(&line.text).message).is_some() {
         return rows(log, line, decoded);
@@ -218,19 +225,20 @@ fn read(log: Log<'_>, line: &Line<'_>, joins: &mut u32) -> Option<(Finding, (usi
                 break;
             }
             *joins = joins.saturating_sub(1);
-            let (glued, spaced) = (format!("{text}{piece}"), format!("{text} {piece}"));
+            let glued = format!("{text}{piece}");
             let reach = text.len();
-            let crossing = |text: &String| patterns::read(text).filter(|(_, end)| *end > reach);
-            let joined =
-                [glued.clone(), spaced].into_iter().find_map(|t| crossing(&t).map(|f| (f.0, t)));
-            if let Some((finding, whole)) = joined {
-                // The other line may say something by itself; then it is no continuation.
-                if patterns::read(piece).is_none() {
-                    found = Some((finding, whole.clone(), (behind.next, behind.number + 1)));
-                    text = whole;
-                    continue;
+            let joined = [glued.clone(), format!("{text} {piece}")]
+                .into_iter()
+                .find_map(|t| patterns::read(&t).filter(|(_, at)| at.end > reach).map(|f| (f, t)));
+            if let Some(((finding, at), whole)) = joined {
+                // The other line may say it by itself; then this one is its beginning only if the
+                // other does not have a beginning of its own.
+                if at.start > reach && (patterns::tagged(piece) || !own.stamped) {
+                    break;
                 }
-                break;
+                text.clone_from(&whole);
+                found = Some((finding, whole, (behind.next, behind.number + 1)));
+                continue;
             }
             if found.is_some() {
                 break;

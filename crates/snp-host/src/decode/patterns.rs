@@ -1,5 +1,6 @@
 //! The table of all known lines.
 
+use std::ops::Range;
 use std::sync::LazyLock;
 
 use super::finding::Finding;
@@ -61,8 +62,8 @@ static KNOWN: LazyLock<Known> = LazyLock::new(|| {
     Known { all, by_byte }
 });
 
-/// What the message says, and how far the pattern reached.
-pub(super) fn read(message: &str) -> Option<(Finding, usize)> {
+/// What the message says, and where in it.
+pub(super) fn read(message: &str) -> Option<(Finding, Range<usize>)> {
     let known = &*KNOWN;
     for start in starts(message) {
         let text = message.get(start..)?;
@@ -72,11 +73,17 @@ pub(super) fn read(message: &str) -> Option<(Finding, usize)> {
             let Some((captures, length)) = template.read(text) else { continue };
             if let Some(mut finding) = (pattern.read)(&captures) {
                 finding.known_from = pattern.seen;
-                return Some((finding, start + length));
+                return Some((finding, start..start + length));
             }
         }
     }
     None
+}
+
+/// Whether the text begins with what drivers put before their messages.
+pub(super) fn tagged(text: &str) -> bool {
+    const TAGS: [&str; 7] = ["SEV-SNP:", "SEV:", "ccp ", "kvm_amd:", "AMD-Vi:", "kvm:", "SNP:"];
+    TAGS.iter().any(|tag| text.get(..tag.len()).is_some_and(|head| head.eq_ignore_ascii_case(tag)))
 }
 
 /// Where a message may begin: at the start, and behind what drivers, tools and files put before it,

@@ -37,7 +37,6 @@ const CALLERS: &[(&str, &str)] = &[
     ("snp_begin_psc", "KVM, for a guest that asked to change the state of pages"),
     ("sev_handle_rmp_fault", "KVM, after an RMP fault of a guest"),
     ("handle_rmp_page_fault", "KVM, after an RMP fault of a guest"),
-    ("host_rmp_make_shared", "KVM, which takes pages back"),
     ("snp_reclaim_pages", "the ccp driver, which takes pages back from the firmware"),
     ("rmp_mark_pages_firmware", "the ccp driver, which gives pages to the firmware"),
     ("snp_alloc_firmware_pages", "the ccp driver, which gives pages to the firmware"),
