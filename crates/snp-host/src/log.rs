@@ -33,7 +33,9 @@ pub(crate) fn split(line: &str) -> Split<'_> {
     let mut split = Split { stamped: false, kernel: false, program: None, message: line };
     // Each turn takes off one part; logs of logs have some, and nobody has more than eight.
     for _ in 0..8 {
-        let text = split.message.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
+        // A log written across a crash has runs of NUL bytes.
+        let nothing = |c: char| c.is_whitespace() || c == '\u{feff}' || c == '\0';
+        let text = split.message.trim_start_matches(nothing);
         split.message = text;
         if let Some(rest) = quote_mark(text) {
             split.message = rest;
@@ -288,6 +290,7 @@ mod tests {
             "",
             "  ",
             "\u{feff}",
+            "\0\0\0",
             "# ",
             "> > ",
             ">> ",

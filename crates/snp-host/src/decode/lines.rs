@@ -7,13 +7,15 @@ use aho_corasick::AhoCorasick;
 
 /// Words one of which every known line has, in any case. Short, so that a search for all at once is
 /// fast, and early in their lines, so that a line that was wrapped still has them.
-const HOT: [&str; 19] = [
+const HOT: [&str; 21] = [
     "sev",
     "snp",
     "rmp",
     "psmash",
     "pvalidate",
     "amd-vi",
+    "ccp ",
+    "kvm_amd",
     "#pf:",
     "error_code",
     "npf",

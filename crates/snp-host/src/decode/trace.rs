@@ -154,10 +154,10 @@ pub(super) fn inside(line: &str) -> bool {
 pub(super) fn begins(line: &str) -> bool {
     let message = split(line).message.trim();
     let name = message.strip_prefix("? ").unwrap_or(message);
-    let end = name.find("+0x").unwrap_or(name.len());
+    let end = name.find('+').unwrap_or(name.len());
     let (name, rest) = name.split_at(end);
     let named = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'.');
-    line.len() >= super::WRAPPED_AT && named && (rest.is_empty() || rest.starts_with("+0x"))
+    line.len() >= super::WRAPPED_AT && named && (rest.starts_with("+0x") || "+0x".starts_with(rest))
 }
 
 /// Tells the failure before the trace in `findings`, its last element, who called.
