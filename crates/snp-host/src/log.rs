@@ -44,7 +44,9 @@ pub(crate) fn split(line: &str) -> Split<'_> {
         } else if let Some((rest, seconds)) = bracket(text) {
             (split.stamped, split.message) = (true, rest);
             split.kernel |= seconds;
-        } else if let Some(rest) = tag_kernel(text) {
+        } else if let Some(rest) = facility(text) {
+            (split.stamped, split.kernel, split.message) = (true, true, rest);
+        } else if let Some(rest) = tag_kernel(text, split.stamped) {
             (split.stamped, split.kernel, split.message) = (true, true, rest);
         } else if let Some(rest) = date(text) {
             split.stamped = true;
@@ -112,9 +114,26 @@ const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
 const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
-fn tag_kernel(text: &str) -> Option<&str> {
-    let head = text.get(.."kernel:".len())?;
-    head.eq_ignore_ascii_case("kernel:").then(|| text.get(head.len()..)).flatten()
+/// `kernel:`, and behind a time `host kernel:`.
+fn tag_kernel(text: &str, stamped: bool) -> Option<&str> {
+    const TAG: &str = "kernel:";
+    let tagged =
+        |text: &str| text.get(..TAG.len()).is_some_and(|head| head.eq_ignore_ascii_case(TAG));
+    if tagged(text) {
+        return text.get(TAG.len()..);
+    }
+    let (_, rest) = text.split_once(' ').filter(|_| stamped)?;
+    if tagged(rest) { rest.get(TAG.len()..) } else { None }
+}
+
+/// `kern  :info  : `, as `dmesg --decode` has it.
+fn facility(text: &str) -> Option<&str> {
+    const FACILITIES: [&str; 7] = ["kern", "user", "daemon", "auth", "syslog", "cron", "local"];
+    let (name, rest) = text.split_once(':')?;
+    let (level, rest) = rest.split_once(':')?;
+    let level = level.trim_end();
+    let word = (1..=8).contains(&level.len()) && level.bytes().all(|b| b.is_ascii_lowercase());
+    (FACILITIES.contains(&name.trim_end()) && name.len() <= 8 && word).then_some(rest)
 }
 
 /// A date with its time; the text after it.
@@ -308,6 +327,9 @@ mod tests {
             "6,339,5140900,-;",
             "6,1,0,-,caller=T1;",
             "kernel: ",
+            "kern  :info  : [    0.000000] ",
+            "kern  :err   : [Tue Nov 24 19:18:12 2026] ",
+            "[    0.000000] host kernel: ",
             "Feb 27 19:32:31 host kernel: ",
             "Feb  7 19:32:31 host kernel: [    1.000000] ",
             "Feb 27 19:32:31.123456 host kernel: ",

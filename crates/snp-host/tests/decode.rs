@@ -212,10 +212,14 @@ fn who_said_it() {
 
 #[test]
 fn many_findings_are_counted() {
-    let many = "SEV-SNP: Leaking PFN range 0x1-0x2\n".repeat(snp_host::decode::MAX_FINDINGS + 5);
+    let most = snp_host::decode::MAX_FINDINGS;
+    let many = "SEV-SNP: PFN: 0x1, [0x8000000000000005 - 0x0]\n".repeat(most + 5)
+        + "SEV-SNP: Leaking PFN range 0x1-0x2\n";
     let found = decode(many.as_bytes());
-    assert_eq!((found.findings.len(), found.not_kept), (snp_host::decode::MAX_FINDINGS, 5));
+    // What is worse than what there is too much of is not lost.
+    assert_eq!((found.findings.len(), found.not_kept), (most + 1, 5));
     assert_eq!(found.worst, Some(Severity::Error));
+    assert_eq!(found.findings[most].line, most + 6);
 }
 
 const PREFIXES: [&str; 8] = [

@@ -49,13 +49,6 @@ pub(super) const PATTERNS: &[Pattern] = &[
         "trace point kvm_exit, before 5.10",
         guest_fault,
     ),
-    Pattern::new("VMEXIT_NPF {between:t}EXITINFO1{sign:t}0x{code:h}", "monitors and mails", |c| {
-        npf_code(c.number("code"))
-    }),
-    Pattern::new("EXITINFO1: {code:h}", "monitors and mails", |c| npf_code(c.number("code"))),
-    Pattern::new("EXITINFO1={code:h}", "monitors and mails", |c| npf_code(c.number("code"))),
-    Pattern::new("EXITINFO1 {code:h}", "monitors and mails", |c| npf_code(c.number("code"))),
-    Pattern::new("exit_info1: {code:h}", "Linux, dump of a VMCB", |c| npf_code(c.number("code"))),
     Pattern::new("NPF error code {code:h}", "monitors and mails", |c| npf_code(c.number("code"))),
     Pattern::new("NPF ({code:h})", "monitors and mails", |c| npf_code(c.number("code"))),
     Pattern::new(
@@ -244,6 +237,46 @@ fn unexpected(captures: &Captures<'_>, why: &str) -> Finding {
         )
 }
 
+/// The number behind the word EXITINFO1 in any spelling.
+fn exit_info_1(lower: &str) -> Option<u64> {
+    let names = ["exitinfo1", "exit_info1", "exit_info_1", "info1"];
+    let behind = names.iter().find_map(|name| lower.split_once(name).map(|(_, behind)| behind))?;
+    let number = behind.trim_start_matches(|c: char| " \t:=(".contains(c));
+    let number = number.strip_prefix("0x").unwrap_or(number);
+    let end = number.find(|c: char| !c.is_ascii_hexdigit()).unwrap_or(number.len());
+    crate::number::hex(number.get(..end)?)
+}
+
+/// A line that names both a nested page fault and its EXITINFO1, as monitors and mails write it.
+/// Without the exit's name the number could be that of any exit.
+pub(super) fn named_exit(message: &str) -> Option<Finding> {
+    let lower = message.to_ascii_lowercase();
+    let mut words = lower.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+    if !words.any(|word| matches!(word, "npf" | "vmexit_npf" | "exit_npf" | "svm_exit_npf")) {
+        return None;
+    }
+    let mut finding = npf_code(exit_info_1(&lower)?)?;
+    finding.known_from = "monitors and mails";
+    Some(finding)
+}
+
+/// The exit code in a VMCB's dump, `exit_code: 0000000000000400`.
+pub(super) fn dumped_exit(message: &str) -> bool {
+    let lower = message.to_ascii_lowercase();
+    let code = lower.split_once("exit_code:").map(|(_, behind)| behind.trim());
+    code.and_then(|code| crate::number::hex(code.trim_start_matches("0x"))) == Some(VMEXIT_NPF)
+}
+
+/// EXITINFO1 in a VMCB's dump, on a line of its own behind the exit code of a nested page fault.
+pub(super) fn dumped_info(message: &str) -> Option<Finding> {
+    let mut finding = npf_code(exit_info_1(&message.to_ascii_lowercase())?)?;
+    finding.known_from = "Linux, dump of a VMCB, svm/svm.c";
+    Some(finding)
+}
+
+/// Exit code of #VMEXIT(NPF) (APM vol. 2, appendix C).
+const VMEXIT_NPF: u64 = 0x400;
+
 /// Reads the page that a `PGD .. PTE 8000000123456163` line names.
 pub(super) fn page_of_table_line(line: &str) -> Option<u64> {
     let at = line.find("PTE ")?;
@@ -304,7 +337,28 @@ mod tests {
             "kvm_exit: vcpu 1 reason npf rip 0x7ff info1 0x0000000580000005 info2 0x0000fffffffff000 intr_info 0x0 error_code 0x0",
         );
         assert_eq!(found.value("guest_address"), Some(0xffff_ffff_f000));
-        let found = one("kvm_amd: exit_info1:         0000000880000004");
-        assert_eq!(found.get("bits").unwrap().to_string(), "U, RMP, SIZEM");
+    }
+
+    #[test]
+    fn exits_in_dumps_and_mails() {
+        let dump = |code: &str| {
+            all(&format!(
+                "kvm_amd: exit_code:          {code}\nkvm_amd: exit_info1:         0000000880000004\n"
+            ))
+        };
+        let found = dump("0000000000000400");
+        assert_eq!((found.len(), found[0].line), (1, 2));
+        assert_eq!(found[0].get("bits").unwrap().to_string(), "U, RMP, SIZEM");
+        // The same number of another exit is no fault.
+        assert!(dump("000000000000007b").is_empty());
+        for text in [
+            "EXITCODE VMEXIT_NPF EXITINFO1 0x580000005 EXITINFO2 0x1000",
+            "exit_code=NPF, exit_info_1 = 580000005",
+            "kvm: SVM_EXIT_NPF (exitinfo1: 0x580000005)",
+        ] {
+            assert_eq!(one(text).kind, "rmp-nested-fault", "{text}");
+        }
+        assert!(all("EXITCODE VMEXIT_IOIO EXITINFO1 0x80000010").is_empty());
+        assert!(all("EXITCODE VMEXIT_NPF EXITINFO1 0x14").is_empty());
     }
 }

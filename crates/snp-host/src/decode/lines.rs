@@ -7,7 +7,7 @@ use aho_corasick::AhoCorasick;
 
 /// Words one of which every known line has, in any case. Short, so that a search for all at once is
 /// fast, and early in their lines, so that a line that was wrapped still has them.
-const HOT: [&str; 21] = [
+const HOT: [&str; 20] = [
     "sev",
     "snp",
     "rmp",
@@ -19,8 +19,7 @@ const HOT: [&str; 21] = [
     "#pf:",
     "error_code",
     "npf",
-    "exitinfo1",
-    "exit_info1",
+    "exit_code",
     "encryption features",
     "linux version",
     "-- boot",

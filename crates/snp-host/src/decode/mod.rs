@@ -42,9 +42,11 @@ use self::lines::{Line, Log};
 use self::patterns::Pattern;
 use crate::log::{Mark, mark, split};
 
-/// Most findings that are kept; of what comes after only the number is told.
+/// Most findings of each severity that are kept; of what comes after only the number is told.
 pub const MAX_FINDINGS: usize = 20_000;
 
+/// No known line is shorter than this, in bytes.
+const SHORTEST: usize = 10;
 /// Lines behind one that may be its continuation.
 const WRAPS: usize = 3;
 /// A line that says something complete is taken for wrapped only if it is as long as this, in
@@ -59,7 +61,7 @@ const TABLE_LINES: usize = 4;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Decoded {
-    /// In the order of their lines, at most [`MAX_FINDINGS`].
+    /// In the order of their lines, at most [`MAX_FINDINGS`] of each severity.
     pub findings: Vec<Finding>,
     /// The boots of the log, at least one.
     pub boots: Vec<Boot>,
@@ -67,6 +69,8 @@ pub struct Decoded {
     pub lines: usize,
     /// Findings beyond [`MAX_FINDINGS`].
     pub not_kept: usize,
+    /// Findings kept so far, by severity.
+    kept: [usize; 3],
     /// The worst of all, those not kept included; `None` if there is none.
     pub worst: Option<Severity>,
 }
@@ -80,7 +84,13 @@ impl Decoded {
 
     fn push(&mut self, finding: Finding) {
         self.worst = self.worst.max(Some(finding.severity));
-        if self.findings.len() < MAX_FINDINGS {
+        let kept = match finding.severity {
+            Severity::Info => &mut self.kept[0],
+            Severity::Warning => &mut self.kept[1],
+            Severity::Error => &mut self.kept[2],
+        };
+        if *kept < MAX_FINDINGS {
+            *kept += 1;
             self.findings.push(finding);
         } else {
             self.not_kept += 1;
@@ -108,6 +118,9 @@ pub fn decode(bytes: &[u8]) -> Decoded {
 /// Takes one line that has a hot word; returns where to go on.
 fn see(log: Log<'_>, line: &Line<'_>, decoded: &mut Decoded, joins: &mut u32) -> (usize, usize) {
     let next = (line.next, line.number + 1);
+    if line.text.len() < SHORTEST {
+        return next;
+    }
     if mark(&line.text) == Some(Mark::Boot) {
         let kernel = crate::log::kernel_version(&line.text).map(str::to_owned);
         begin_boot(decoded, line.number, kernel);
@@ -139,6 +152,19 @@ fn see(log: Log<'_>, line: &Line<'_>, decoded: &mut Decoded, joins: &mut u32) ->
             }
         }
         return end;
+    }
+    let message = split(&line.text).message;
+    if fault::dumped_exit(message) {
+        for behind in log.from(next.0, next.1).take(TABLE_LINES) {
+            if let Some(finding) = fault::dumped_info(split(&behind.text).message) {
+                decoded.push(placed(finding, &behind));
+                return (behind.next, behind.number + 1);
+            }
+        }
+    }
+    if let Some(finding) = fault::named_exit(message) {
+        decoded.push(placed(finding, line));
+        return next;
     }
     if let Some(finding) = unknown(line) {
         decoded.push(finding);
@@ -273,12 +299,17 @@ fn unknown(line: &Line<'_>) -> Option<Finding> {
     if !tagged {
         return None;
     }
-    let mut finding = Finding::info("unknown").meaning(
+    let finding = Finding::info("unknown").meaning(
         "A line of the kernel's SNP code that is not known here. Nothing is claimed about it.",
     );
+    Some(placed(finding, line))
+}
+
+/// The finding with its place and text.
+fn placed(mut finding: Finding, line: &Line<'_>) -> Finding {
     finding.line = line.number;
-    finding.text = shortened(message.trim_end());
-    Some(finding)
+    finding.text = shortened(split(&line.text).message.trim_end());
+    finding
 }
 
 fn shortened(text: &str) -> String {
