@@ -432,7 +432,11 @@ const ALL: &[Expected] = &[
     (
         "lkml_400fea4b9651_kexec_genoa_514G",
         false,
-        &[("rmp-table", "size", "2057 MiB"), ("rmp-table", "covers", "514.2461 GiB")],
+        &[
+            ("rmp-table", "size", "2057 MiB"),
+            ("rmp-table", "covers", "514.2461 GiB"),
+            ("rmp-table", "covers_all_ram", "yes"),
+        ],
     ),
     (
         "lkml_avic_patch_PF_rmp_violation",

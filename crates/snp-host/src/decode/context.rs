@@ -1,9 +1,10 @@
 //! What lines say together: which boot they belong to, whose log it is, what follows from what.
 
-use snp_defs::{ContiguousRmp, PageState, Pfn};
+use snp_defs::{ContiguousRmp, Gib, PageState, Pfn};
 
 use super::finding::{Fact, Finding, Severity};
 use super::{fault, firmware, guest, kvm, update};
+use crate::e820::MemoryMap;
 
 /// Whose log a boot's lines are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -113,6 +114,40 @@ fn starts(findings: &mut [Finding]) {
                 "But SNP could not be started (line {line}): ASIDs alone do not make it work."
             ));
         }
+    }
+}
+
+/// Largest log whose memory map is looked for, in bytes; a boot's is a few kilobytes.
+const MAP_BYTES: usize = 16 << 20;
+
+/// Whether the RMP covers the RAM of the memory map that the same log has, if it has a whole one.
+pub(super) fn coverage(findings: &mut [Finding], log: &[u8]) {
+    let mut tables = findings.iter_mut().filter(|finding| finding.kind == "rmp-table");
+    let (Some(table), None) = (tables.next(), tables.next()) else { return };
+    if log.len() > MAP_BYTES || memchr::memmem::find(log, b"BIOS-e820").is_none() {
+        return;
+    }
+    let Some(rmp) = table.value("base").zip(table.value("end")) else { return };
+    let Ok(rmp) = ContiguousRmp::new(rmp.0, rmp.1) else { return };
+    // A map that is cut, changed or of several boots proves nothing.
+    let text = std::str::from_utf8(log).ok();
+    let map = text.and_then(|text| MemoryMap::find("log", text).ok().flatten());
+    let Some(map) = map.filter(|map| map.notes.is_empty()) else { return };
+    let Some(max_pfn) = Pfn::new(map.max_pfn()).filter(|pfn| pfn.get() > 0) else { return };
+    let ends = Gib(max_pfn.spa().get()).to_string();
+    table.set("ram_ends", Fact::Text(ends.clone()));
+    let covers = rmp.linux_check(max_pfn).is_ok();
+    table.set("covers_all_ram", Fact::Flag(covers));
+    if covers {
+        table.add(&format!(
+            "The memory map of this log has RAM up to {ends}: all of it is covered."
+        ));
+    } else {
+        table.severity = Severity::Error;
+        table.add(&format!(
+            "The memory map of this log has RAM up to {ends}: not all of it is covered. Linux refuses \
+             SNP then; 6.9-rc1 did not notice."
+        ));
     }
 }
 
@@ -252,6 +287,42 @@ mod tests {
             "SEV-SNP: Leaking PFN range 0x1-0x2\nMemory Encryption Features active: AMD SEV\n";
         assert_eq!(decode(both.as_bytes()).boots[0].role, Role::Mixed);
         assert_eq!(decode(b"nothing\n").boots[0].role, Role::Unknown);
+    }
+
+    #[test]
+    fn coverage_against_the_map() {
+        let log = |end: &str| {
+            format!(
+                "[ 0.0] SEV-SNP: RMP table physical range [0x11500000 - 0x51dfffff]\n\
+                 [ 0.0] BIOS-provided physical RAM map:\n\
+                 [ 0.0] BIOS-e820: [mem 0x0000000000000000-0x000000000009ffff] usable\n\
+                 [ 0.0] BIOS-e820: [mem 0x0000000000100000-{end}] usable\n"
+            )
+        };
+        // 258.2461 GiB are covered.
+        let good = &decode(log("0x000000407fffffff").as_bytes()).findings[0];
+        assert_eq!(
+            (good.severity, good.get("covers_all_ram")),
+            (Severity::Info, Some(&Fact::Flag(true)))
+        );
+        assert!(good.meaning.contains("RAM up to 258.0000 GiB"), "{}", good.meaning);
+        let bad = &decode(log("0x000000409fffffff").as_bytes()).findings[0];
+        assert_eq!(
+            (bad.severity, bad.get("covers_all_ram")),
+            (Severity::Error, Some(&Fact::Flag(false)))
+        );
+        let cut = log("0x000000407fffffff").replace("BIOS-provided physical RAM map:", "x");
+        let cut = &decode(cut.as_bytes()).findings[0];
+        assert!(cut.get("covers_all_ram").is_none() || cut.severity == Severity::Info);
+    }
+
+    #[test]
+    fn a_separator_and_its_banner_are_one_boot() {
+        let log =
+            "-- Boot 1 --\nNov 22 10:00:00 h kernel: Linux version 6.12.0 (a@b)\n-- Boot 2 --\n";
+        let boots = decode(log.as_bytes()).boots;
+        let told: Vec<_> = boots.iter().map(|b| (b.line, b.kernel.as_deref())).collect();
+        assert_eq!(told, [(1, Some("6.12.0")), (3, None)]);
     }
 
     #[test]

@@ -283,8 +283,9 @@ pub(super) fn page_of_table_line(line: &str) -> Option<u64> {
     line.find("PGD ").filter(|pgd| *pgd < at)?;
     let digits = line.get(at + 4..)?.split_whitespace().next()?;
     let entry = crate::number::hex(digits.trim_start_matches("0x"))?;
-    // Bit 0: present. Bits 12 to 51 hold the page, the C-bit among them if memory is encrypted.
-    (entry & 1 == 1).then_some((entry & 0x000F_FFFF_FFFF_F000) >> 12)
+    // Bit 0: present. Bits 12 to 50 hold the page; bit 51 is the C-bit on every processor with
+    // SNP known so far.
+    (entry & 1 == 1).then_some((entry & 0x0007_FFFF_FFFF_F000) >> 12)
 }
 
 #[cfg(test)]
@@ -302,6 +303,7 @@ mod tests {
             "    PGD b6ee01067 P4D b6ee02067 PUD 10096d063 PMD 11c540063 PTE 80000001149cc163";
         assert_eq!(page_of_table_line(line), Some(0x11_49cc));
         assert_eq!(page_of_table_line("PGD 1067 P4D 0"), None);
+        assert_eq!(page_of_table_line("PGD 1067 PTE 80080001149cc163"), Some(0x11_49cc));
     }
 
     #[test]

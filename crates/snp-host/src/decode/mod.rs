@@ -101,13 +101,15 @@ impl Decoded {
 /// Reads a log, or anything that was pasted.
 pub fn decode(bytes: &[u8]) -> Decoded {
     let log = Log::new(bytes);
-    let mut decoded = Decoded {
-        lines: log.count(),
-        boots: vec![Boot { line: 1, ..Boot::default() }],
-        ..Decoded::default()
-    };
+    let mut decoded = Decoded { lines: log.count(), ..Decoded::default() };
     let mut joins = JOINS;
     log.each_hot(|line| see(log, &line, &mut decoded, &mut joins));
+    if decoded.boots.is_empty() {
+        decoded.boots.push(Boot { line: 1, ..Boot::default() });
+    }
+    if decoded.boots.len() == 1 {
+        context::coverage(&mut decoded.findings, bytes);
+    }
     context::connect(&mut decoded.findings, &mut decoded.boots);
     if decoded.not_kept == 0 {
         decoded.worst = decoded.findings.iter().map(|finding| finding.severity).max();
@@ -175,10 +177,13 @@ fn see(log: Log<'_>, line: &Line<'_>, decoded: &mut Decoded, joins: &mut u32) ->
 /// Another boot begins; the journal's separator and the banner behind it begin the same one.
 fn begin_boot(decoded: &mut Decoded, line: usize, kernel: Option<String>) {
     let last_found = decoded.findings.last().map_or(0, |finding| finding.line);
+    if decoded.boots.is_empty() && last_found > 0 {
+        // What stands before the first sign of a boot is of another one.
+        decoded.boots.push(Boot { line: 1, ..Boot::default() });
+    }
     match decoded.boots.last_mut() {
         Some(boot) if boot.kernel.is_none() && last_found < boot.line => {
-            // What stood before the first sign of a boot says nothing, so it is that boot's.
-            if kernel.is_none() || boot.line == 1 {
+            if kernel.is_none() {
                 boot.line = line;
             }
             boot.kernel = kernel;
