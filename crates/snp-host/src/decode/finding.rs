@@ -88,7 +88,7 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// Most characters of [`Self::text`].
+    /// Most characters of what a finding quotes of its line.
     pub const TEXT: usize = 400;
 
     pub(super) fn new(kind: &'static str, severity: Severity) -> Self {
