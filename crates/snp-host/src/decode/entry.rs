@@ -22,62 +22,75 @@ use super::finding::{Fact, Finding, Severity};
 use super::template::Captures;
 
 pub(super) const PATTERNS: &[Pattern] = &[
-    Pattern::new("PFN {pfn:h}, RMP entry: [{lo:h} - {hi:h}]", "Linux 6.9, virt/svm/sev.c", |c| {
+    Pattern::new("PFN {pfn:h}, RMP entry: [{lo:h} - {hi:h}]", "Linux 7.3, virt/svm/sev.c", |c| {
         Some(dumped(c))
     }),
-    Pattern::new("PFN: {pfn:h}, [{lo:h} - {hi:h}]", "Linux 6.9, virt/svm/sev.c", |c| {
+    Pattern::new("PFN: {pfn:h}, [{lo:h} - {hi:h}]", "Linux 7.3, virt/svm/sev.c", |c| {
         Some(dumped(c))
     }),
     Pattern::new(
         "RMP entry for PFN {pfn:h}: [high={hi:h} low={lo:h}]",
-        "host series of 2023",
+        "mails of the host series, 2023",
         |c| Some(dumped(c)),
     ),
-    Pattern::new("RMP entry for PFN {pfn:h}: [{lo:h} - {hi:h}]", "order as in Linux 6.9", |c| {
+    Pattern::new(
+        "RMP entry for PFN {pfn:h}: [{lo:h} - {hi:h}]",
+        "words in the order of Linux 7.3",
+        |c| Some(dumped(c)),
+    ),
+    Pattern::new("RMP entry: [{lo:h} - {hi:h}]", "words in the order of Linux 7.3", |c| {
         Some(dumped(c))
     }),
     Pattern::new(
         "RMPEntry paddr {paddr:h}: [high={hi:h} low={lo:h}]",
-        "host series v7 to v10",
+        "mails of the host series, v7 to v10",
         |c| Some(dumped(c)),
     ),
-    Pattern::new("RMPEntry paddr {paddr:h}: {hi:h} {lo:h}", "host series v3 to v6", |c| {
-        Some(dumped(c))
-    }),
-    Pattern::new("RMPEntry paddr {paddr:h} {hi:h} {lo:h}", "host series v3 to v6", |c| {
-        Some(dumped(c))
-    }),
+    Pattern::new(
+        "RMPEntry paddr {paddr:h}: {hi:h} {lo:h}",
+        "mails of the host series, v3 to v6",
+        |c| Some(dumped(c)),
+    ),
+    Pattern::new(
+        "RMPEntry paddr {paddr:h} {hi:h} {lo:h}",
+        "mails of the host series, v3 to v6",
+        |c| Some(dumped(c)),
+    ),
     Pattern::new(
         "RMPEntry paddr {paddr:h} [assigned={assigned:d} immutable={immutable:d} \
          pagesize={pagesize:d} gpa={gpa:h} asid={asid:d} vmsa={vmsa:d} validated={validated:d}]",
-        "host series v1 to v9",
+        "mails of the host series; AMDSEV issue 109",
         fields,
     ),
     Pattern::new(
         "PFN {pfn:h} unassigned, dumping non-zero entries in 2M PFN region: [{start:h} - {end:h}]",
-        "Linux 6.9, virt/svm/sev.c",
+        "Linux 7.3, virt/svm/sev.c",
         |c| Some(unassigned(c)),
     ),
     Pattern::new(
         "Failed to read RMP entry for PFN {pfn:h}, error {error:d}",
-        "Linux 6.9, virt/svm/sev.c",
+        "Linux 7.3, virt/svm/sev.c",
         |c| Some(unread(c)),
     ),
     Pattern::new(
         "Failed to read RMP contents for PFN {pfn:h}, error {error:d}",
-        "Linux 6.14, virt/svm/sev.c",
+        "Linux 7.3, virt/svm/sev.c",
         |c| Some(unread(c)),
     ),
-    Pattern::new("failed to read RMP entry pfn {pfn:h}", "host series", |c| Some(unread(c))),
-    Pattern::new("Failed to read RMP entry for PFN {pfn:h}", "host series", |c| Some(unread(c))),
+    Pattern::new("failed to read RMP entry pfn {pfn:h}", "mails of the host series, v7", |c| {
+        Some(unread(c))
+    }),
+    Pattern::new("Failed to read RMP entry for PFN {pfn:h}", "mails of the host series", |c| {
+        Some(unread(c))
+    }),
     Pattern::new(
         "Error {error:d} reading RMP contents for PFN {pfn:h}",
-        "Linux 6.14, virt/svm/sev.c",
+        "Linux 7.3, virt/svm/sev.c",
         |c| Some(unread(c)),
     ),
     Pattern::new(
         "Can't dump RMP entry for HVA {hva:h}: no PTE/PFN found",
-        "Linux 6.9, virt/svm/sev.c",
+        "Linux 7.3, virt/svm/sev.c",
         |c| {
             Some(
                 Finding::warning("rmp-entry-unread")
@@ -96,7 +109,7 @@ fn page(captures: &Captures<'_>) -> Option<Pfn> {
     if captures.has("paddr") {
         Pfn::new(captures.number("paddr") >> snp_defs::PAGE_SHIFT)
     } else {
-        Pfn::new(captures.number("pfn"))
+        Pfn::new(captures.number("pfn")).filter(|_| captures.has("pfn"))
     }
 }
 
@@ -430,6 +443,13 @@ mod tests {
         assert_eq!(large.severity, Severity::Warning);
         let invalid = raw_entry(RmpEntry::default().with_asid(3), None);
         assert!(invalid.meaning.starts_with("The bits are none"));
+    }
+
+    #[test]
+    fn an_entry_without_its_page() {
+        let found = find("RMP entry: [0x80000000000007fd - 0x0]");
+        assert_eq!((fact(&found, "state"), found.get("pfn")), ("Firmware".into(), None));
+        assert!(found.meaning.contains("so if this is one"));
     }
 
     #[test]

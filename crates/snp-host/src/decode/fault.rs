@@ -14,64 +14,64 @@ use super::template::Captures;
 pub(super) const PAGE_FAULT: &str = "rmp-page-fault";
 
 pub(super) const PATTERNS: &[Pattern] = &[
-    Pattern::new("#PF: error_code({code:h})", "Linux 5.1, mm/fault.c", |c| {
+    Pattern::new("#PF: error_code({code:h})", "Linux 7.3, mm/fault.c", |c| {
         // Any other page fault is not this tool's.
         let code = PageFaultCode(c.number("code"));
         code.rmp().then(|| page_fault(code))
     }),
     Pattern::new(
         "vcpu {vcpu:d} gpa {gpa:h} pfn {pfn:h} error_code {code:h} rmp_level {level:d} psmash_ret {ret:d}",
-        "Linux 6.11, trace point kvm_rmp_fault",
+        "Linux 7.3, kvm/trace.h",
         traced,
     ),
     Pattern::new(
         "vcpu {vcpu:d} rip {rip:h} address {gpa:h} error_code {code:h}",
-        "trace point kvm_page_fault, Linux 5.18 to now",
+        "Linux 7.3, trace point kvm_page_fault",
         guest_fault,
     ),
     Pattern::new(
         "address {gpa:h} error_code {code:h}",
-        "trace point kvm_page_fault, before 5.18",
+        "trace point kvm_page_fault, older Linux",
         guest_fault,
     ),
     Pattern::new(
         "vcpu {vcpu:d} reason EXIT_NPF rip {rip:h} info1 {code:h} info2 {gpa:h}",
-        "trace point kvm_exit (older name of the exit)",
+        "trace point kvm_exit, older Linux",
         guest_fault,
     ),
     Pattern::new(
         "vcpu {vcpu:d} reason npf rip {rip:h} info1 {code:h} info2 {gpa:h}",
-        "trace point kvm_exit",
+        "Linux 7.3, trace point kvm_exit",
         guest_fault,
     ),
     Pattern::new(
         "reason npf rip {rip:h} info {code:h} {gpa:h}",
-        "trace point kvm_exit, before 5.10",
+        "trace point kvm_exit, older Linux",
         guest_fault,
     ),
-    Pattern::new("NPF error code {code:h}", "monitors and mails", |c| npf_code(c.number("code"))),
-    Pattern::new("NPF ({code:h})", "monitors and mails", |c| npf_code(c.number("code"))),
+    Pattern::new("NPF error code {code:h}", "mails", |c| npf_code(c.number("code"))),
+    Pattern::new("NPF ({code:h})", "mails", |c| npf_code(c.number("code"))),
     Pattern::new(
         "SEV: Unexpected RMP fault for non-private GPA {gpa:h}",
-        "Linux 6.11, kvm/svm/sev.c",
+        "Linux 7.3, kvm/svm/sev.c",
         |c| Some(unexpected(c, "the guest's address is shared memory, as far as KVM knows")),
     ),
     Pattern::new(
         "SEV: Unexpected RMP fault, non-private slot for GPA {gpa:h}",
-        "Linux 6.11, kvm/svm/sev.c",
+        "Linux 7.3, kvm/svm/sev.c",
         |c| Some(unexpected(c, "the memory slot has no guest_memfd behind it")),
     ),
     Pattern::new(
         "SEV: Unexpected RMP fault, no backing page for private GPA {gpa:h}",
-        "Linux 6.11, kvm/svm/sev.c",
+        "Linux 7.3, kvm/svm/sev.c",
         |c| Some(unexpected(c, "no memory is there for this private address")),
     ),
     Pattern::new(
         "SEV: Unexpected RMP fault, no assigned RMP entry found for GPA {gpa:h} PFN {pfn:h} error {error:d}",
-        "Linux 6.11, kvm/svm/sev.c",
+        "Linux 7.3, kvm/svm/sev.c",
         |c| Some(unexpected(c, "the page is not assigned to the guest")),
     ),
-    Pattern::new("SEV: Unexpected RMP fault", "Linux 6.11, cut", |c| {
+    Pattern::new("SEV: Unexpected RMP fault", "Linux 7.3, cut", |c| {
         Some(unexpected(c, "the line does not say more"))
     }),
 ];

@@ -79,7 +79,7 @@ pub struct Finding {
     pub meaning: Cow<'static, str>,
     /// What to do, empty if there is nothing.
     pub advice: Cow<'static, str>,
-    /// Where the wording of the line is known from, such as `Linux 6.9, virt/svm/sev.c`; empty for
+    /// Where the wording of the line is known from, such as `Linux 7.3, virt/svm/sev.c`; empty for
     /// a code by itself.
     pub known_from: &'static str,
     /// The message itself, without what log tools put before it, at most [`Self::TEXT`] characters.

@@ -19,35 +19,35 @@ pub(super) const PATTERNS: &[Pattern] = &[
     // The start of SNP and of SEV.
     Pattern::new(
         "SEV-SNP: failed to INIT error {error:n}, rc {rc:d}",
-        "trees 5.19 to 6.5",
+        "development trees",
         snp_init,
     ),
     Pattern::new(
         "SEV-SNP: failed to INIT rc {rc:d}, error {error:n}",
-        "trees 6.5, Linux 6.9",
+        "AMDSEV issue 189 (tree of Linux 6.5)",
         snp_init,
     ),
-    Pattern::new("SEV-SNP: failed to INIT error {error:n}", "trees 5.19", snp_init),
+    Pattern::new("SEV-SNP: failed to INIT error {error:n}", "AMDSEV issue 176", snp_init),
     Pattern::new(
         "SEV-SNP: {command:w} failed rc {rc:d}, error {error:n}",
-        "Linux 6.13, ccp/sev-dev.c",
+        "Linux 7.3, ccp/sev-dev.c",
         snp_init,
     ),
-    Pattern::new("SEV: failed to INIT error {error:n}, rc {rc:d}", "Linux 5.18 to 6.12", |c| {
+    Pattern::new(
+        "SEV: failed to INIT error {error:n}, rc {rc:d}",
+        "AMDSEV issue 176; older Linux",
+        |c| Some(sev_init(c)),
+    ),
+    Pattern::new("SEV: failed to INIT error {error:n}", "older Linux", |c| Some(sev_init(c))),
+    Pattern::new("SEV: INIT failed {error:n}, rc {rc:d}", "Linux 7.3, ccp/sev-dev.c", |c| {
         Some(sev_init(c))
     }),
-    Pattern::new("SEV: failed to INIT error {error:n}", "Linux 4.16 to 5.17", |c| {
-        Some(sev_init(c))
-    }),
-    Pattern::new("SEV: INIT failed {error:n}, rc {rc:d}", "Linux 6.13, ccp/sev-dev.c", |c| {
-        Some(sev_init(c))
-    }),
-    Pattern::new("SEV: INIT_EX failed {error:n}, rc {rc:d}", "Linux 6.13, ccp/sev-dev.c", |c| {
+    Pattern::new("SEV: INIT_EX failed {error:n}, rc {rc:d}", "Linux 7.3, ccp/sev-dev.c", |c| {
         Some(sev_init(c))
     }),
     Pattern::new(
         "SEV: retrying INIT command because of SECURE_DATA_INVALID error",
-        "Linux 5.18, ccp/sev-dev.c",
+        "Linux 7.3, ccp/sev-dev.c",
         |_| {
             Some(Finding::warning("sev-init-retried").meaning(
                 "SEV's stored data were invalid; the kernel asks once more, which resets them.",
@@ -56,7 +56,7 @@ pub(super) const PATTERNS: &[Pattern] = &[
     ),
     Pattern::new(
         "SEV-SNP support requires firmware version >= {major:d}:{minor:d}",
-        "host series, Linux 6.9",
+        "Linux 7.3, ccp/sev-dev.c",
         |c| {
             Some(
                 Finding::error("firmware-too-old")
@@ -72,18 +72,18 @@ pub(super) const PATTERNS: &[Pattern] = &[
     // Versions.
     Pattern::new(
         "SEV-SNP API:{major:d}.{minor:d} build:{build:d}",
-        "Linux 6.9, ccp/sev-dev.c",
+        "Linux 7.3, ccp/sev-dev.c",
         |c| {
             Some(
                 version(c, SNP_API).meaning("SNP is initialised, by the firmware of this version."),
             )
         },
     ),
-    Pattern::new("SEV API:{major:d}.{minor:d} build:{build:d}", "Linux 4.16, ccp/sev-dev.c", |c| {
+    Pattern::new("SEV API:{major:d}.{minor:d} build:{build:d}", "Linux 7.3, ccp/sev-dev.c", |c| {
         // It is printed after a failure of INIT as well.
         Some(version(c, "sev-firmware-version").meaning("Version of the SEV firmware."))
     }),
-    Pattern::new("SEV firmware updated from {from:w} to {to:w}", "Linux 6.9, ccp/sev-dev.c", |c| {
+    Pattern::new("SEV firmware updated from {from:w} to {to:w}", "Linux 7.3, ccp/sev-dev.c", |c| {
         Some(
             Finding::info("firmware-updated")
                 .text("from", c.word("from"))
@@ -91,30 +91,30 @@ pub(super) const PATTERNS: &[Pattern] = &[
                 .meaning("The driver loaded a newer SEV firmware than the machine's own."),
         )
     }),
-    Pattern::new("SEV firmware update successful", "Linux 4.20, ccp/sev-dev.c", |_| {
+    Pattern::new("SEV firmware update successful", "AMDSEV issue 176; older Linux", |_| {
         Some(Finding::info("firmware-updated").meaning(
             "The driver loaded the SEV firmware of /lib/firmware/amd/ over the machine's own.",
         ))
     }),
-    Pattern::new("SEV firmware update failed", "Linux 4.20", |_| {
+    Pattern::new("SEV firmware update failed", "older Linux", |_| {
         Some(
             Finding::warning("firmware-update-failed").meaning(
                 "The SEV firmware of /lib/firmware/amd/ was not taken; the old one runs on.",
             ),
         )
     }),
-    Pattern::new("sev enabled", "Linux 4.16, ccp/sev-dev.c", |_| {
+    Pattern::new("sev enabled", "Linux 7.3, virt/svm/sev.c", |_| {
         Some(Finding::info("sev-device").meaning(
             "The driver found the processor's SEV interface. That SEV or SNP work is not said here.",
         ))
     }),
-    Pattern::new("psp does not support SEV", "Linux 5.2, ccp/psp-dev.c", |_| {
+    Pattern::new("psp does not support SEV", "Linux 7.3, ccp/psp-dev.c", |_| {
         Some(Finding::info("psp-without-sev").meaning(
             "This secure processor offers no SEV. In a host of two sockets only one of them does, so \
              it matters only if no other device says `sev enabled`.",
         ))
     }),
-    Pattern::new("sev initialization failed", "Linux 4.16, ccp/sev-dev.c", |_| {
+    Pattern::new("sev initialization failed", "Linux 7.3, ccp/sev-dev.c", |_| {
         Some(
             Finding::error("sev-device-failed")
                 .meaning("The driver could not set up SEV's interface."),
@@ -122,7 +122,7 @@ pub(super) const PATTERNS: &[Pattern] = &[
     }),
     Pattern::new(
         "psp: unable to access the device: you might be running a broken BIOS",
-        "Linux 5.2",
+        "Linux 7.3, ccp/psp-dev.c",
         |_| {
             Some(
                 Finding::error("psp-unreachable")
@@ -132,7 +132,7 @@ pub(super) const PATTERNS: &[Pattern] = &[
         },
     ),
     // Single commands.
-    Pattern::new("sev command {id:n} timed out, disabling PSP", "Linux 4.17, ccp/sev-dev.c", |c| {
+    Pattern::new("sev command {id:n} timed out, disabling PSP", "Linux 7.3, ccp/sev-dev.c", |c| {
         Some(
             command(Finding::error("firmware-timeout"), c.number("id"))
                 .meaning(
@@ -142,89 +142,95 @@ pub(super) const PATTERNS: &[Pattern] = &[
                 .advice("Move the guests away and cold boot. Update SEV firmware and BIOS."),
         )
     }),
-    Pattern::new("sev command {id:n} timed out", "Linux 4.16", |c| {
+    Pattern::new("sev command {id:n} timed out", "older Linux", |c| {
         Some(
             command(Finding::error("firmware-timeout"), c.number("id"))
                 .meaning("The firmware did not answer in time."),
         )
     }),
-    Pattern::new("sev command {id:n} failed ({error:n})", "Linux 4.16, ccp/sev-dev.c", |c| {
+    Pattern::new("sev command {id:n} failed ({error:n})", "Linux 7.3, kvm/svm/sev.c", |c| {
         Some(status(command(Finding::error("firmware-command-failed"), c.number("id")), c))
     }),
-    Pattern::new("SEV: failed to SHUTDOWN error {error:n}, rc {rc:d}", "Linux 5.18", |c| {
-        Some(named("SEV_SHUTDOWN", c))
-    }),
-    Pattern::new("SEV: failed to get status. Error: {error:n}", "Linux 4.16", |c| {
+    Pattern::new(
+        "SEV: failed to SHUTDOWN error {error:n}, rc {rc:d}",
+        "Linux 7.3, ccp/sev-dev.c",
+        |c| Some(named("SEV_SHUTDOWN", c)),
+    ),
+    Pattern::new("SEV: failed to get status. Error: {error:n}", "Linux 7.3, ccp/sev-dev.c", |c| {
         Some(named("SEV_PLATFORM_STATUS", c))
     }),
-    Pattern::new("SEV: DF_FLUSH failed {error:n}, rc {rc:d}", "Linux 6.13", |c| {
+    Pattern::new("SEV: DF_FLUSH failed {error:n}, rc {rc:d}", "Linux 7.3, ccp/sev-dev.c", |c| {
         Some(named("DF_FLUSH", c))
     }),
-    Pattern::new("SEV: DF_FLUSH failed {error:n}", "Linux 4.16", |c| Some(named("DF_FLUSH", c))),
+    Pattern::new("SEV: DF_FLUSH failed {error:n}", "older Linux", |c| Some(named("DF_FLUSH", c))),
     Pattern::new(
         "SEV: DF_FLUSH failed, ret={rc:d}, error={error:n}",
-        "Linux 4.16, kvm/svm/sev.c",
+        "Linux 7.3, kvm/svm/sev.c",
         |c| Some(named("DF_FLUSH", c)),
     ),
-    Pattern::new("SEV-SNP: DF_FLUSH failed, ret={rc:d}, error={error:n}", "Linux 6.11", |c| {
-        Some(named("SNP_DF_FLUSH", c))
-    }),
-    Pattern::new("SEV-SNP DF_FLUSH failed, ret = {rc:d}, error = {error:n}", "Linux 6.9", |c| {
-        Some(named("SNP_DF_FLUSH", c))
-    }),
+    Pattern::new(
+        "SEV-SNP: DF_FLUSH failed, ret={rc:d}, error={error:n}",
+        "Linux 7.3, kvm/svm/sev.c",
+        |c| Some(named("SNP_DF_FLUSH", c)),
+    ),
+    Pattern::new(
+        "SEV-SNP DF_FLUSH failed, ret = {rc:d}, error = {error:n}",
+        "Linux 7.3, kvm/svm/sev.c",
+        |c| Some(named("SNP_DF_FLUSH", c)),
+    ),
     Pattern::new(
         "SEV-SNP firmware shutdown failed, rc {rc:d}, error {error:n}",
-        "Linux 6.9",
+        "Linux 7.3, ccp/sev-dev.c",
         |c| Some(named("SNP_SHUTDOWN_EX", c)),
     ),
-    Pattern::new("SNP IOMMU shutdown failed", "Linux 6.9", |_| {
+    Pattern::new("SNP IOMMU shutdown failed", "Linux 7.3, ccp/sev-dev.c", |_| {
         Some(Finding::error("iommu-shutdown-failed").meaning(
             "At SNP's shutdown the IOMMU's buffers could not be made the hypervisor's again.",
         ))
     }),
     Pattern::new(
         "SNP {command:w} command failed, ret = {rc:d}, error = {error:n}",
-        "Linux 6.18",
+        "Linux 7.3, ccp/sev-dev.c",
         failed,
     ),
     Pattern::new(
         "{command:w} command failed, ret = {rc:d}, error = {error:n}",
-        "Linux 7.3",
+        "Linux 7.3, ccp/sev-dev.c",
         failed,
     ),
     Pattern::new(
         "SEV: {command:w} failed ret={rc:d}, fw_error={decimal:d} ({error:n})",
-        "Linux 6.16, kvm/svm/sev.c",
+        "Linux 7.3, kvm/svm/sev.c",
         failed,
     ),
     Pattern::new(
         "Failed to create SEV-SNP context, rc {rc:d} fw_error {error:d}",
-        "Linux 6.11, kvm/svm/sev.c",
+        "Linux 7.3, kvm/svm/sev.c",
         |c| Some(named("SNP_GCTX_CREATE", c)),
     ),
     Pattern::new(
         "SEV: too many firmware commands in progress, no command buffers available",
-        "Linux 6.9, ccp/sev-dev.c",
+        "Linux 7.3, ccp/sev-dev.c",
         |_| Some(busy()),
     ),
     Pattern::new(
         "SEV: too many firmware commands are in-progress, no command buffers available",
-        "trees 6.6 to 6.8",
+        "AMDSEV issue 205",
         |_| Some(busy()),
     ),
     Pattern::new(
         "SEV: failed to prepare buffer for legacy command {id:n}. Error: {rc:d}",
-        "Linux 6.9, ccp/sev-dev.c",
+        "Linux 7.3, ccp/sev-dev.c",
         |c| Some(buffer(c, "give the command's buffer to the firmware")),
     ),
     Pattern::new(
         "SEV: failed to reclaim buffer for legacy command {id:n}. Error: {rc:d}",
-        "Linux 6.9, ccp/sev-dev.c",
+        "Linux 7.3, ccp/sev-dev.c",
         |c| Some(buffer(c, "take the command's buffer back from the firmware")),
     ),
     Pattern::new(
         "Error moving pages to firmware-owned state for SEV legacy command",
-        "Linux 6.9",
+        "Linux 7.3, ccp/sev-dev.c",
         |_| {
             Some(Finding::error("firmware-buffer-failed").meaning(
             "The driver could not give a command's buffer to the firmware; the line before says why.",
@@ -233,7 +239,7 @@ pub(super) const PATTERNS: &[Pattern] = &[
     ),
     Pattern::new(
         "Failed to reclaim firmware-owned pages while issuing SEV legacy command",
-        "Linux 6.9",
+        "Linux 7.3, ccp/sev-dev.c",
         |_| {
             Some(Finding::error("firmware-buffer-failed").meaning(
             "The driver could not take a command's buffer back from the firmware: its pages are lost \
@@ -241,12 +247,16 @@ pub(super) const PATTERNS: &[Pattern] = &[
         ))
         },
     ),
-    Pattern::new("SEV: TMR allocation failed, SEV-ES support unavailable", "Linux 5.7", |_| {
-        Some(Finding::error("tmr-not-allocated").meaning(
+    Pattern::new(
+        "SEV: TMR allocation failed, SEV-ES support unavailable",
+        "Linux 7.3, ccp/sev-dev.c",
+        |_| {
+            Some(Finding::error("tmr-not-allocated").meaning(
             "The driver found no memory for the firmware's protected area: SEV-ES and SNP guests cannot \
              start.",
         ))
-    }),
+        },
+    ),
 ];
 
 fn version(captures: &Captures<'_>, kind: &'static str) -> Finding {

@@ -3,6 +3,7 @@
 //! Messages of `arch/x86/mm/mem_encrypt.c`, `arch/x86/coco/sev/` and `drivers/virt/coco/sev-guest/`.
 
 use super::Pattern;
+use super::codes::Instruction;
 use super::finding::{Fact, Finding, Severity};
 use super::template::Captures;
 
@@ -12,15 +13,11 @@ pub(super) const GUEST: &str = "guest-log";
 pub(super) const PATTERNS: &[Pattern] = &[
     Pattern::new(
         "Memory Encryption Features active: AMD {features:t}",
-        "Linux 5.15, mm/mem_encrypt.c",
+        "Linux 7.3, mm/mem_encrypt.c",
         features,
     ),
-    Pattern::new(
-        "AMD Memory Encryption Features active: {features:t}",
-        "Linux 5.10, mm/mem_encrypt.c",
-        features,
-    ),
-    Pattern::new("SEV: Status: {features:t}", "Linux 6.7, coco/sev", |c| {
+    Pattern::new("AMD Memory Encryption Features active: {features:t}", "older Linux", features),
+    Pattern::new("SEV: Status: {features:t}", "Linux 7.3, coco/sev/core.c", |c| {
         // A host with SME prints `SEV: Status:` too, and nothing behind it that a guest has.
         known(c.word("features")).filter(|list| list.iter().any(|f| f.starts_with("SEV"))).map(
             |list| {
@@ -33,7 +30,7 @@ pub(super) const PATTERNS: &[Pattern] = &[
     }),
     Pattern::new(
         "SEV: Using SNP CPUID table, {count:d} entries present",
-        "Linux 6.0, coco/sev",
+        "Linux 7.3, coco/sev/core.c",
         |c| {
             Some(
             snp("The guest takes CPUID from the table that the firmware checked, not from the hypervisor.")
@@ -41,36 +38,56 @@ pub(super) const PATTERNS: &[Pattern] = &[
         )
         },
     ),
-    Pattern::new("SEV: SNP running at VMPL{vmpl:d}", "Linux 6.11, coco/sev", |c| {
+    Pattern::new("SEV: SNP running at VMPL{vmpl:d}", "Linux 7.3, coco/sev/core.c", |c| {
         Some(snp("The privilege level of this guest's kernel; above 0 it runs below an SVSM or paravisor.").number("vmpl", c.number("vmpl")))
     }),
-    Pattern::new("SEV: SNP guest platform device initialized", "Linux 5.19, kernel/sev.c", |_| {
+    Pattern::new("SEV: SNP guest platform device initialized", "older Linux", |_| {
         Some(snp("The guest can ask the firmware for reports."))
     }),
-    Pattern::new("SEV: SNP guest platform devices initialized", "Linux 6.13, coco/sev", |_| {
-        Some(snp("The guest can ask the firmware for reports."))
-    }),
-    Pattern::new("Initialized SEV guest driver (using {key:w}", "Linux 5.19, sev-guest", |_| {
+    Pattern::new(
+        "SEV: SNP guest platform devices initialized",
+        "Linux 7.3, coco/sev/core.c",
+        |_| Some(snp("The guest can ask the firmware for reports.")),
+    ),
+    Pattern::new("Initialized SEV guest driver (using {key:w}", "Linux 7.3, sev-guest.c", |_| {
         Some(snp("The guest's attestation driver is there."))
     }),
-    Pattern::new("SNP: PSC failed ret={ret:d} exit_info_2={info:h}", "Linux 5.19, coco/sev", |c| {
-        let mut finding = Finding::error("guest-page-state-change-failed")
-            .text("role", "guest")
-            .hex("exit_info_2", c.number("info"));
-        finding.set("ret", Fact::Signed(c.signed("ret")?));
-        Some(finding.meaning(
+    Pattern::new(
+        "SNP: PSC failed ret={ret:d} exit_info_2={info:h}",
+        "Linux 7.3, coco/sev/core.c",
+        |c| {
+            let mut finding = Finding::error("guest-page-state-change-failed")
+                .text("role", "guest")
+                .hex("exit_info_2", c.number("info"));
+            finding.set("ret", Fact::Signed(c.signed("ret")?));
+            Some(finding.meaning(
             "This guest asked its host to change the state of pages (private or shared), and the host \
              refused; the guest ends.",
         ).advice("The reason is in the host's log of that moment."))
+        },
+    ),
+    Pattern::new("Failed to validate address {va:h} ret {ret:d}", "older Linux", |c| {
+        Some(
+            instruction("guest-validation-failed", Instruction::Pvalidate, c.signed("ret")?)
+                .hex("virtual_address", c.number("va")),
+        )
     }),
-    Pattern::new("SNP: PSC processing going backward", "Linux 5.19, coco/sev", |_| {
+    Pattern::new(
+        "SEV: clear VMSA page failed ({ret:d}), leaking page",
+        "Linux 7.3, coco/sev/core.c",
+        |c| Some(instruction("guest-vmsa-failed", Instruction::Rmpadjust, c.signed("ret")?)),
+    ),
+    Pattern::new("SEV: set VMSA page failed ({ret:d})", "Linux 7.3, coco/sev/core.c", |c| {
+        Some(instruction("guest-vmsa-failed", Instruction::Rmpadjust, c.signed("ret")?))
+    }),
+    Pattern::new("SNP: PSC processing going backward", "Linux 7.3, coco/sev/core.c", |_| {
         Some(Finding::error("guest-page-state-change-failed").text("role", "guest").meaning(
             "The host answered a page state change in an impossible order; the guest takes it as an attack.",
         ))
     }),
     Pattern::new(
         "Detected error from ASP request. rc: {rc:d}, exitinfo2: {info:h}",
-        "Linux 6.3, sev-guest",
+        "Linux 7.3, coco/sev/core.c",
         |c| {
             let info = c.number("info");
             let finding = super::firmware::firmware_status((info & 0xFFFF_FFFF) as u32);
@@ -95,10 +112,10 @@ pub(super) const PATTERNS: &[Pattern] = &[
     ),
     Pattern::new(
         "Disabling VMPCK{key:d} communication key to prevent IV reuse",
-        "Linux 6.2, sev-guest",
+        "Linux 7.3, coco/sev/core.c",
         |_| Some(no_key()),
     ),
-    Pattern::new("Disabling vmpck_id {key:d} to prevent IV reuse", "Linux 6.2, sev-guest", |_| {
+    Pattern::new("Disabling vmpck_id {key:d} to prevent IV reuse", "older Linux", |_| {
         Some(no_key())
     }),
 ];
@@ -147,6 +164,11 @@ fn snp(meaning: &'static str) -> Finding {
     Finding::info(GUEST).text("role", "guest").flag("snp", true).meaning(meaning)
 }
 
+/// An instruction of this guest that failed.
+fn instruction(kind: &'static str, instruction: Instruction, ret: i64) -> Finding {
+    super::update::result(Finding::error(kind).text("role", "guest"), instruction, ret)
+}
+
 fn no_key() -> Finding {
     Finding::error("guest-key-disabled")
         .text("role", "guest")
@@ -179,6 +201,16 @@ mod tests {
         assert!(all("Memory Encryption Features active: Intel TDX").is_empty());
         assert_eq!(one("SEV: Status: SEV SEV-ES SEV-SNP DebugSwap").kind, "guest-log");
         assert!(all("SEV: Status: vTom").iter().all(|f| f.kind != "guest-log"));
+    }
+
+    #[test]
+    fn instructions_of_a_guest() {
+        let found = one("Failed to validate address 0xffff888000001000 ret 6");
+        assert_eq!(found.kind, "guest-validation-failed");
+        assert_eq!(found.get("result").unwrap().to_string(), "FAIL_SIZEMISMATCH(6)");
+        let found = one("SEV: set VMSA page failed (2)");
+        assert_eq!(found.get("result").unwrap().to_string(), "FAIL_PERMISSION(2)");
+        assert!(found.meaning.starts_with("RMPADJUST was not permitted"));
     }
 
     #[test]

@@ -17,73 +17,77 @@ const OFF: &str = "SNP needs the IOMMU on, with translation, in a mode that the 
 pub(super) const PATTERNS: &[Pattern] = &[
     Pattern::new(
         "Event logged [RMP_PAGE_FAULT device={device:w} vmg_tag={tag:h}, gpa={gpa:h}, flags_rmp={rmp:h}, flags={flags:h}]",
-        "Linux 5.14, iommu/amd/iommu.c",
+        "Linux 7.3, iommu/amd/iommu.c",
         |c| Some(fault(c)),
     ),
     Pattern::new(
         "Event logged [RMP_PAGE_FAULT device={device:w}, vmg_tag={tag:h}, gpa={gpa:h}, flags_rmp={rmp:h}, flags={flags:h}]",
-        "Linux 5.14, iommu/amd/iommu.c",
+        "Linux 7.3, iommu/amd/iommu.c",
         |c| Some(fault(c)),
     ),
     Pattern::new(
         "Event logged [RMP_PAGE_FAULT vmg_tag={tag:h}, gpa={gpa:h}, flags_rmp={rmp:h}, flags={flags:h}]",
-        "Linux 5.14, iommu/amd/iommu.c",
+        "Linux 7.3, iommu/amd/iommu.c",
         |c| Some(fault(c)),
     ),
     Pattern::new(
         "Event logged [RMP_HW_ERROR device={device:w}, vmg_tag={tag:h}, spa={spa:h}, flags={flags:h}]",
-        "Linux 5.14, iommu/amd/iommu.c",
+        "Linux 7.3, iommu/amd/iommu.c",
         |c| Some(hardware(c)),
     ),
     Pattern::new(
         "Event logged [RMP_HW_ERROR vmg_tag={tag:h}, spa={spa:h}, flags={flags:h}]",
-        "Linux 5.14, iommu/amd/iommu.c",
+        "Linux 7.3, iommu/amd/iommu.c",
         |c| Some(hardware(c)),
     ),
-    Pattern::new("IOMMU SNP support enabled", "Linux 6.9, iommu/amd/init.c", |_| {
+    Pattern::new("IOMMU SNP support enabled", "Linux 7.3, iommu/amd/init.c", |_| {
         Some(
             Finding::info("iommu-snp").meaning("The IOMMUs check devices' writes against the RMP."),
         )
     }),
-    Pattern::new("SNP enabled by IOMMU", "Linux 6.0", |_| {
+    Pattern::new("SNP enabled by IOMMU", "older Linux", |_| {
         Some(Finding::info("iommu-snp").meaning("The IOMMUs are set up for SNP."))
     }),
-    Pattern::new("SNP: IOMMU disabled, SNP cannot be supported", "Linux 6.9", |_| {
-        Some(refused("the IOMMU is off"))
-    }),
+    Pattern::new(
+        "SNP: IOMMU disabled, SNP cannot be supported",
+        "Linux 7.3, iommu/amd/init.c",
+        |_| Some(refused("the IOMMU is off")),
+    ),
     Pattern::new(
         "SNP: IOMMU configured in passthrough mode, SNP cannot be supported",
-        "Linux 6.9",
+        "Linux 7.3, iommu/amd/init.c",
         |_| Some(refused("the IOMMU passes devices' addresses through without translation")),
     ),
     Pattern::new(
         "SNP: IOMMU is configured with V2 page table mode, SNP cannot be supported",
-        "Linux 6.9",
+        "Linux 7.3, iommu/amd/init.c",
         |_| Some(refused("the IOMMU uses version 2 page tables")),
     ),
     Pattern::new(
         "SNP: IOMMU SNP feature not enabled, SNP cannot be supported",
-        "Linux 6.9",
+        "Linux 7.3, iommu/amd/init.c",
         |_| Some(refused("an IOMMU has SNP not enabled; that is set in the firmware setup")),
     ),
     Pattern::new(
         "SNP: IOMMU either disabled or configured in passthrough mode, SNP cannot be supported",
-        "Linux 6.9",
+        "older Linux",
         |_| Some(refused("the IOMMU is off or does not translate")),
     ),
     Pattern::new(
         "SNP: IOMMU disabled or configured in passthrough mode, SNP cannot be supported",
-        "Linux 6.9",
+        "older Linux",
         |_| Some(refused("the IOMMU is off or does not translate")),
     ),
-    Pattern::new("SNP: RMP initialization failed, SNP cannot be supported", "Linux 6.14", |_| {
-        Some(
-            Finding::error("rmp-init-failed").meaning(
+    Pattern::new(
+        "SNP: RMP initialization failed, SNP cannot be supported",
+        "Linux 7.3, iommu/amd/init.c",
+        |_| {
+            Some(Finding::error("rmp-init-failed").meaning(
                 "The kernel could not set up the RMP: SNP stays off. A line before says why.",
-            ),
-        )
-    }),
-    Pattern::new("Force to disable Virtual APIC due to SNP", "Linux 6.0", |_| {
+            ))
+        },
+    ),
+    Pattern::new("Force to disable Virtual APIC due to SNP", "Linux 7.3, iommu/amd/init.c", |_| {
         Some(Finding::info("iommu-avic-off").meaning(
             "The IOMMU's virtual APIC is off, because this one does not support it together with SNP.",
         ))

@@ -13,39 +13,41 @@ pub(super) const SNP_ASIDS: &str = "snp-asids";
 pub(super) const PATTERNS: &[Pattern] = &[
     Pattern::new(
         "SEV-SNP {state:w} (ASIDs {first:d} - {last:d})",
-        "Linux 6.11, kvm/svm/sev.c",
+        "Linux 7.3, kvm/svm/sev.c",
         |c| asids(c, SNP_ASIDS, "SEV-SNP"),
     ),
     Pattern::new(
         "SEV-ES {state:w} (ASIDs {first:d} - {last:d})",
-        "Linux 5.18, kvm/svm/sev.c",
+        "Linux 7.3, kvm/svm/sev.c",
         |c| asids(c, "sev-es-asids", "SEV-ES"),
     ),
-    Pattern::new("SEV {state:w} (ASIDs {first:d} - {last:d})", "Linux 5.18, kvm/svm/sev.c", |c| {
+    Pattern::new("SEV {state:w} (ASIDs {first:d} - {last:d})", "Linux 7.3, kvm/svm/sev.c", |c| {
         asids(c, "sev-asids", "SEV")
     }),
     Pattern::new(
         "SEV-ES and SEV-SNP supported: {count:d} ASIDs",
-        "host series, trees to 6.5",
+        "AMDSEV README (tree of Linux 5.19)",
         |c| Some(counted(c, SNP_ASIDS, "SEV-ES and SEV-SNP")),
     ),
-    Pattern::new("SEV-ES supported: {count:d} ASIDs", "Linux 5.11 to 5.17", |c| {
+    Pattern::new("SEV-ES supported: {count:d} ASIDs", "older Linux", |c| {
         Some(counted(c, "sev-es-asids", "SEV-ES"))
     }),
-    Pattern::new("SEV supported: {count:d} ASIDs", "Linux 4.16 to 5.17", |c| {
-        Some(counted(c, "sev-asids", "SEV"))
-    }),
-    Pattern::new("SEV supported", "Linux 4.16", |_| {
+    Pattern::new(
+        "SEV supported: {count:d} ASIDs",
+        "AMDSEV README (tree of Linux 5.19); older Linux",
+        |c| Some(counted(c, "sev-asids", "SEV")),
+    ),
+    Pattern::new("SEV supported", "AMDSEV README (tree of Linux 5.19); older Linux", |_| {
         Some(Finding::info("sev-asids").meaning("KVM can run SEV guests."))
     }),
-    Pattern::new("SEV-SNP ciphertext hiding enabled", "Linux 6.18, kvm/svm/sev.c", |_| {
+    Pattern::new("SEV-SNP ciphertext hiding enabled", "Linux 7.3, kvm/svm/sev.c", |_| {
         Some(Finding::info("ciphertext-hiding").meaning(
             "Reads of the host from guests' private memory give a fixed pattern instead of ciphertext.",
         ))
     }),
     Pattern::new(
         "SEV-SNP requires private memory support via guest_memfd",
-        "trees 6.8 to 6.10",
+        "amd/sev-utils pull request 19",
         |_| {
             Some(
                 Finding::error("guest-memfd-missing")
@@ -62,7 +64,7 @@ pub(super) const PATTERNS: &[Pattern] = &[
     ),
     Pattern::new(
         "SEV: Failed to look up RMP entry: GFN {gfn:h} PFN {pfn:h} error {error:d}",
-        "Linux 6.11",
+        "Linux 7.3, kvm/svm/sev.c",
         |c| {
             Some(gmem(
                 c,
@@ -74,7 +76,7 @@ pub(super) const PATTERNS: &[Pattern] = &[
     ),
     Pattern::new(
         "SEV: Failed to update RMP entry: GFN {gfn:h} PFN {pfn:h} level {level:d} error {error:d}",
-        "Linux 6.11, kvm/svm/sev.c",
+        "Linux 7.3, kvm/svm/sev.c",
         |c| {
             Some(gmem(
                 c,
@@ -86,7 +88,7 @@ pub(super) const PATTERNS: &[Pattern] = &[
     ),
     Pattern::new(
         "SEV: Failed to update RMP entry for PFN {pfn:h} error {error:d}",
-        "Linux 6.11, kvm/svm/sev.c",
+        "mails of the KVM series",
         |c| {
             Some(gmem(
                 c,
@@ -97,22 +99,24 @@ pub(super) const PATTERNS: &[Pattern] = &[
     ),
     Pattern::new(
         "SEV: Failed to retrieve RMP entry for PFN {pfn:h} error {error:d}",
-        "Linux 6.11, kvm/svm/sev.c",
+        "mails of the KVM series",
         |c| Some(gmem(c, "gmem-lookup-failed", "KVM could not read the page's RMP entry.")),
     ),
     Pattern::new(
         "SEV: Failed to retrieve RMP entry: PFN {pfn:h} GFN start {gfn:h} GFN end {end:h} RMP level {level:d} error {error:d}",
-        "Linux 6.11, kvm/svm/sev.c",
+        "Linux 7.3, kvm/svm/sev.c",
         |c| Some(gmem(c, "gmem-lookup-failed", "KVM could not read the page's RMP entry.")),
     ),
     Pattern::new(
         "SEV-ES guest requested termination: reason {set:h} info {code:h}",
-        "Linux 6.3",
+        "Linux 7.3, kvm/svm/sev.c",
         |c| Some(ended(c)),
     ),
-    Pattern::new("SEV-ES guest requested termination: {set:h}:{code:h}", "Linux 5.11", |c| {
-        Some(ended(c))
-    }),
+    Pattern::new(
+        "SEV-ES guest requested termination: {set:h}:{code:h}",
+        "Linux 7.3, kvm/svm/sev.c",
+        |c| Some(ended(c)),
+    ),
 ];
 
 fn asids(captures: &Captures<'_>, kind: &'static str, what: &str) -> Option<Finding> {

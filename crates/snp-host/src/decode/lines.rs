@@ -7,7 +7,7 @@ use aho_corasick::AhoCorasick;
 
 /// Words one of which every known line has, in any case. Short, so that a search for all at once is
 /// fast, and early in their lines, so that a line that was wrapped still has them.
-const HOT: [&str; 20] = [
+const HOT: [&str; 21] = [
     "sev",
     "snp",
     "rmp",
@@ -25,6 +25,7 @@ const HOT: [&str; 20] = [
     "-- boot",
     "-- reboot",
     "leaking pfn",
+    "validate address",
     "direct map for pfn",
     "memory @",
     "disabling vmpck",

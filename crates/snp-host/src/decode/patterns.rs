@@ -12,7 +12,7 @@ use super::{entry, fault, firmware, guest, iommu, kvm, rmpopt, table, update};
 pub(super) struct Pattern {
     /// As [`Template`] reads it.
     pub(super) template: &'static str,
-    /// The first known kernel with it and its file, or where else it was seen.
+    /// A kernel that has it and the file, or where else it was seen; not the first such kernel.
     pub(super) seen: &'static str,
     /// What it says; `None` if what was taken cannot be.
     read: fn(&Captures<'_>) -> Option<Finding>,

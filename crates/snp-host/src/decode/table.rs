@@ -16,17 +16,17 @@ const BIOS: &str = "Reserve memory for the RMP in the firmware setup (names diff
 pub(super) const PATTERNS: &[Pattern] = &[
     Pattern::new(
         "RMP table physical range [{start:h} - {end:h}]",
-        "Linux 6.9, virt/svm/sev.c",
+        "Linux 7.3, virt/svm/sev.c",
         |c| Some(table(c)),
     ),
     Pattern::new(
         "RMP table physical address [{start:h} - {end:h}]",
-        "host series, trees 5.19 to 6.6",
+        "AMDSEV README (tree of Linux 5.19), issue 189",
         |c| Some(table(c)),
     ),
     Pattern::new(
         "Segmented RMP base table physical range [{start:h} - {end:h}]",
-        "Linux 6.14, virt/svm/sev.c",
+        "Linux 7.3, virt/svm/sev.c",
         |c| {
             Some(
                 Finding::info("rmp-segment-table")
@@ -39,7 +39,7 @@ pub(super) const PATTERNS: &[Pattern] = &[
             )
         },
     ),
-    Pattern::new("Segmented RMP using {size:d}GB segments", "Linux 6.14, virt/svm/sev.c", |c| {
+    Pattern::new("Segmented RMP using {size:d}GB segments", "Linux 7.3, virt/svm/sev.c", |c| {
         let bytes = c.number("size").checked_mul(1 << 30).filter(|bytes| *bytes > 0)?;
         Some(
             Finding::info("rmp-segment-size")
@@ -50,12 +50,12 @@ pub(super) const PATTERNS: &[Pattern] = &[
     }),
     Pattern::new(
         "RMP segment {index:d} physical address [{start:h} - {end:h}] covering [{from:h} - {to:h}]",
-        "Linux 6.14, virt/svm/sev.c",
+        "Linux 7.3, virt/svm/sev.c",
         segment,
     ),
     Pattern::new(
         "RMP segment {index:d} mapped size ({size:h}) reduced to {reduced:h}",
-        "Linux 6.14, virt/svm/sev.c",
+        "Linux 7.3, virt/svm/sev.c",
         |c| {
             Some(
                 Finding::warning("rmp-segment-reduced")
@@ -71,7 +71,7 @@ pub(super) const PATTERNS: &[Pattern] = &[
     ),
     Pattern::new(
         "Reserving start/end of RMP table on a 2MB boundary [{address:h}]",
-        "Linux 6.10, virt/svm/sev.c",
+        "Linux 7.3, virt/svm/sev.c",
         |c| {
             Some(
                 Finding::info("rmp-edge-reserved")
@@ -86,7 +86,7 @@ pub(super) const PATTERNS: &[Pattern] = &[
     ),
     Pattern::new(
         "Memory for the RMP table has not been reserved by BIOS",
-        "Linux 6.9, virt/svm/sev.c; host series",
+        "Linux 7.3, virt/svm/sev.c",
         |_| {
             Some(
                 Finding::error("rmp-not-reserved")
@@ -100,12 +100,12 @@ pub(super) const PATTERNS: &[Pattern] = &[
     ),
     Pattern::new(
         "Memory reserved for the RMP table does not cover full system RAM (expected {want:h} got {have:h})",
-        "Linux 6.9, virt/svm/sev.c",
+        "Linux 7.3, virt/svm/sev.c",
         |c| Some(too_small(c)),
     ),
     Pattern::new(
         "Segmented RMP does not cover full system RAM (expected {want:h} got {have:h})",
-        "Linux 6.14, virt/svm/sev.c",
+        "Linux 7.3, virt/svm/sev.c",
         |c| {
             // Here the numbers are addresses: the end of RAM and the end of what is covered.
             Some(
@@ -120,19 +120,21 @@ pub(super) const PATTERNS: &[Pattern] = &[
     ),
     Pattern::new(
         "Memory reserved for the RMP table does not cover full system RAM",
-        "Linux 6.9, cut",
+        "Linux 7.3, cut",
         |_| Some(small()),
     ),
-    Pattern::new("Segmented RMP does not cover full system RAM", "Linux 6.14, cut", |_| {
+    Pattern::new("Segmented RMP does not cover full system RAM", "Linux 7.3, cut", |_| {
         Some(small())
     }),
-    Pattern::new("Memory allocated for RMP table not sufficient", "host series", |_| Some(small())),
-    Pattern::new("Memory allocated for the RMP table not sufficient", "host series", |_| {
+    Pattern::new("Memory allocated for RMP table not sufficient", "development trees", |_| {
+        Some(small())
+    }),
+    Pattern::new("Memory allocated for the RMP table not sufficient", "development trees", |_| {
         Some(small())
     }),
     Pattern::new(
         "RMP configuration not valid: base={base:h}, end={end:h}",
-        "Linux 6.9, virt/svm/sev.c",
+        "Linux 7.3, virt/svm/sev.c",
         |c| {
             Some(
                 Finding::error("rmp-bad-registers")
@@ -148,7 +150,7 @@ pub(super) const PATTERNS: &[Pattern] = &[
     ),
     Pattern::new(
         "RMP segment size ({size:d}) is not within advertised bounds (min={min:d}, max={max:d})",
-        "Linux 6.14, virt/svm/sev.c",
+        "Linux 7.3, virt/svm/sev.c",
         |c| {
             Some(
                 Finding::error("rmp-bad-registers")
@@ -168,20 +170,20 @@ pub(super) const PATTERNS: &[Pattern] = &[
     ),
     Pattern::new(
         "Invalid RMP size {size:h} for configured segment size {segment:h}",
-        "Linux 6.14, virt/svm/sev.c",
+        "Linux 7.3, virt/svm/sev.c",
         |_| Some(bad_segment()),
     ),
     Pattern::new(
         "Invalid RMP segment base address {base:h} for configured segment size {segment:h}",
-        "Linux 6.14, virt/svm/sev.c",
+        "Linux 7.3, virt/svm/sev.c",
         |_| Some(bad_segment()),
     ),
     Pattern::new(
         "RMP segment descriptor already exists at index {index:d}",
-        "Linux 6.14, virt/svm/sev.c",
+        "Linux 7.3, virt/svm/sev.c",
         |_| Some(bad_segment()),
     ),
-    Pattern::new("Failed to map RMP {what:t}", "Linux 6.9, virt/svm/sev.c", |c| {
+    Pattern::new("Failed to map RMP {what:t}", "Linux 7.3, virt/svm/sev.c", |c| {
         Some(
             Finding::error("rmp-not-mapped")
                 .text("what", c.word("what"))

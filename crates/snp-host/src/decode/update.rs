@@ -16,49 +16,53 @@ pub(super) const RMPUPDATE_FAILED: &str = "rmpupdate-failed";
 pub(super) const PATTERNS: &[Pattern] = &[
     Pattern::new(
         "RMPUPDATE failed for PFN {pfn:h}, pg_level: {level:d}, ret: {ret:d}",
-        "Linux 6.9, virt/svm/sev.c",
+        "Linux 7.3, virt/svm/sev.c",
         update,
     ),
-    Pattern::new("RMPUPDATE failed for PFN {pfn:h}, ret: {ret:d}", "host series of 2023", update),
+    Pattern::new(
+        "RMPUPDATE failed for PFN {pfn:h}, ret: {ret:d}",
+        "mails of the host series, 2023",
+        update,
+    ),
     Pattern::new(
         "RMPUPDATE failed after {attempts:d} attempts, ret: {ret:d}, pfn: {pfn:h}, npages: {npages:d}, level: {level:d}",
-        "host series v9 and v10",
+        "mails of the host series, v9 and v10",
         update,
     ),
     Pattern::new(
         "RMPUPDATE failed, ret: {ret:d}, pfn: {pfn:h}, npages: {npages:d}, level: {level:d}, retrying (max: {max:d})",
-        "host series v7, trees 5.19",
+        "mails of the host series; AMDSEV issue 143",
         update,
     ),
     Pattern::new(
         "RMPUPDATE failed, ret: {ret:d}, pfn: {pfn:h}, npages: {npages:d}, level: {level:d}",
-        "host series v7, trees 5.19",
+        "mails of the host series; AMDSEV issue 143",
         update,
     ),
     Pattern::new(
         "Failed to PSMASH RMP entry for PFN {pfn:h} error {ret:d}",
-        "host series of 2023, kvm/svm/sev.c",
+        "mails of the KVM series",
         smash,
     ),
     Pattern::new(
         "psmash failed, gpa {gpa:h} pfn {pfn:h} rc {ret:d}",
-        "host series v5 to v8",
+        "mails of the KVM series",
         smash,
     ),
     Pattern::new(
         "PSMASH failed for IOMMU PFN {pfn:h} huge RMP entry, ret: {ret:d}, level: {level:d}",
-        "Linux 6.9, iommu/amd/init.c",
+        "Linux 7.3, iommu/amd/init.c",
         smash,
     ),
     Pattern::new(
         "SEV: Unable to split RMP entry for GPA {gpa:h} PFN {pfn:h} ret {ret:d}",
-        "Linux 6.11, kvm/svm/sev.c",
+        "Linux 7.3, kvm/svm/sev.c",
         smash,
     ),
-    Pattern::new("Leaking PFN range {pfn:h}-{end:h}", "Linux 6.9, virt/svm/sev.c", leak),
+    Pattern::new("Leaking PFN range {pfn:h}-{end:h}", "Linux 7.3, virt/svm/sev.c", leak),
     Pattern::new(
         "Failed to split direct map for PFN {pfn:h}, ret: {ret:d}",
-        "Linux 6.9, virt/svm/sev.c",
+        "Linux 7.3, virt/svm/sev.c",
         |c| {
             let mut finding = place(Finding::error("direct-map-split-failed"), c.number("pfn"));
             finding.set("errno", Fact::Signed(c.signed("ret")?));
@@ -71,7 +75,7 @@ pub(super) const PATTERNS: &[Pattern] = &[
     ),
     Pattern::new(
         "IOMMU PFN {pfn:h} RMP lookup failed, ret {ret:d}",
-        "Linux 6.9, iommu/amd/init.c",
+        "Linux 7.3, iommu/amd/init.c",
         |c| {
             let mut finding = place(Finding::warning("iommu-page-unread"), c.number("pfn"));
             finding.set("errno", Fact::Signed(c.signed("ret")?));
@@ -82,7 +86,7 @@ pub(super) const PATTERNS: &[Pattern] = &[
     ),
     Pattern::new(
         "IOMMU PFN {pfn:h} not assigned in RMP table",
-        "Linux 6.9, iommu/amd/init.c",
+        "Linux 7.3, iommu/amd/init.c",
         |c| {
             Some(place(Finding::warning("iommu-page-unassigned"), c.number("pfn")).meaning(
                 "At SNP's shutdown an IOMMU buffer, which should be a firmware page, was the \
