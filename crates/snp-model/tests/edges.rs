@@ -7,9 +7,9 @@ use snp_defs::{
     PAGES_PER_REGION,
 };
 use snp_model::{
-    CoreId, Coverage, Exception, Fault, Fill, HeapStorage, HeapUnitStorage, InitLayout, Machine,
-    MsrWrite, PfnRange, RegionScan, Rmp, RmpoptUnit, Scan, StdMachine, Storage, UnitConfig,
-    UnitStorage, UpdateOrder,
+    CoreId, Coverage, Exception, Fault, Fill, FirmwareStorage, HeapFirmwareStorage, HeapStorage,
+    HeapUnitStorage, InitLayout, Machine, MsrWrite, PfnRange, RegionScan, Rmp, RmpoptUnit, Scan,
+    StdMachine, Storage, UnitConfig, UnitStorage, UpdateOrder,
 };
 
 const CORE: CoreId = CoreId(0);
@@ -140,6 +140,17 @@ fn fills_a_region(storage: impl Storage, region: Region) {
 fn lengths(unit: impl UnitStorage) -> [usize; 5] {
     let tables = [unit.table(CORE).len(), unit.table(CoreId(2)).len()];
     [unit.regions().len(), unit.caches().len(), unit.cores().len(), tables[0], tables[1]]
+}
+
+fn firmware_lengths(firmware: impl FirmwareStorage) -> [usize; 4] {
+    let (cores, guests) = (firmware.cores().len(), firmware.guests().len());
+    [cores, guests, firmware.asids().len(), firmware.memory().len()]
+}
+
+#[test]
+fn a_firmwares_storage_may_be_borrowed() {
+    let storage = HeapFirmwareStorage::new(2, 3, 16);
+    assert_eq!(firmware_lengths(&storage), [2, 3, 16, 1024]);
 }
 
 #[test]
