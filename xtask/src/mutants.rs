@@ -197,6 +197,7 @@ fn mutate(root: &Path, bin: &Path, package: &str, folder: &Path, args: &Args) ->
         .env("CARGO_PROFILE_TEST_DEBUG", "0")
         .env("CARGO_PROFILE_DEV_DEBUG", "0")
         .env("RMPOPT_TRIAL_OPERATIONS", "60000")
+        .env("RMPOPT_STRESS_S", "0.1")
         .current_dir(root)
         .stdin(Stdio::null());
     if let Some(diff) = &args.in_diff {
