@@ -246,3 +246,44 @@ fn the_head_counts_the_others_alone() {
     }
     assert_eq!(host.rmp().assigned_to(1), 0);
 }
+
+#[test]
+fn a_core_counts_its_regions() {
+    let host = up(4);
+    assert_eq!(host.unit().optimised_regions(CORE), 0);
+    // The window begins at region 1.
+    host.wrmsr_rmpopt_base(CORE, 1 << 30 | 1).unwrap();
+    host.wrmsr_rmpopt_base(OTHER, 1).unwrap();
+    for (number, counted) in [(1, 1), (3, 2), (3, 2), (0, 2), (2, 3)] {
+        let _ = host.rmpopt(CORE, number << 30, RmpoptFunction::Verify).unwrap();
+        assert_eq!(host.unit().optimised_regions(CORE), counted, "after region {number}");
+        assert_eq!(host.unit().optimised_regions(OTHER), 0);
+    }
+}
+
+#[test]
+fn an_rmpopt_under_way_says_what_it_is_about() {
+    let host = up(2);
+    host.wrmsr_rmpopt_base(CORE, 1).unwrap();
+    let begin = |at: u64, function| host.unit().begin(CORE, at, function).unwrap();
+    let region = Region::new(1).unwrap();
+    let first = begin(1 << 30 | 5, RmpoptFunction::Verify);
+    assert_eq!((first.core(), first.region()), (CORE, Some(region)));
+    assert_eq!((first.is_inside(), first.is_cached(), first.needs_scan()), (true, false, true));
+    let text = format!("{first:?}");
+    for part in ["Begun", "core: CoreId(0)", "function: Verify", "region: Some", "cached: false"] {
+        assert!(text.contains(part), "{text}: {part}");
+    }
+    assert!(host.unit().finish(first, host.rmp()).cf);
+    let second = begin(1 << 30, RmpoptFunction::Verify);
+    assert_eq!((second.is_cached(), second.needs_scan()), (true, false));
+    // Past the host's memory, but a region; past all addresses, none.
+    let outside = begin(5 << 30, RmpoptFunction::Verify);
+    assert_eq!((outside.region(), outside.is_inside()), (Region::new(5), false));
+    assert!(!outside.needs_scan());
+    let nowhere = begin(u64::MAX, RmpoptFunction::Verify);
+    assert_eq!((nowhere.region(), nowhere.is_inside()), (None, false));
+    for begun in [second, outside, nowhere] {
+        let _ = host.unit().finish(begun, host.rmp());
+    }
+}

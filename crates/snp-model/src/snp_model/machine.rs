@@ -218,19 +218,17 @@ impl<S: Storage, U: UnitStorage> Machine<S, U> {
         self.initialised.store(true, Ordering::Release);
     }
 
-    /// The end of a shutdown: IOMMU checks and SNP itself may go on. False if SNP was not
-    /// initialised.
-    pub(super) fn leave_snp(&self, iommu: bool, x86: bool) -> bool {
-        let was = self.initialised.swap(false, Ordering::AcqRel);
-        if was && iommu {
+    /// The end of a shutdown: IOMMU checks and SNP itself may go on.
+    pub(super) fn leave_snp(&self, iommu: bool, x86: bool) {
+        self.initialised.store(false, Ordering::Release);
+        if iommu {
             self.iommu_snp.store(false, Ordering::Release);
         }
-        if was && x86 {
+        if x86 {
             for core in 0..self.unit.cores() {
                 self.unit.set_snp_en(CoreId(core), false);
             }
         }
-        was
     }
 
     /// Whether the IOMMUs check devices' writes.

@@ -2,6 +2,7 @@
 
 mod access;
 mod defects;
+mod details;
 mod firmware_guests;
 mod firmware_order;
 mod firmware_pages;
