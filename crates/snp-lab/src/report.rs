@@ -48,6 +48,8 @@ pub struct RunReport {
     pub reoptimize_s: ReoptimizeReport,
     /// CPU time the driver took, in microseconds.
     pub stolen_us: StolenReport,
+    /// Time stolen in each window of 1 ms, in microseconds.
+    pub jitter_us: JitterReport,
     /// RMPUPDATE instructions.
     pub rmpupdates: u64,
     /// What else host, guests and firmware did for SNP guests.
@@ -79,6 +81,8 @@ pub struct RunReport {
     pub driver: DriverReport,
     /// What was taken from each CPU.
     pub cpus: CpusReport,
+    /// Where and when windows of 1 ms lost most.
+    pub jitter_map: JitterMap,
     /// Upstream's debugfs text (`--table`); not part of the JSON.
     #[serde(skip)]
     pub table: String,
@@ -144,6 +148,16 @@ pub struct OptimizedReport {
     /// As `mean`, over pairs whose region holds no assigned page.
     #[serde(serialize_with = "six_or_null")]
     pub optimizable_mean: Option<f64>,
+    /// The share summed over all time SNP was up, in seconds: `mean` times that time.
+    #[serde(serialize_with = "six")]
+    pub integral_s: f64,
+    /// As `final`, of ordinary guests' writes: by the bytes they touch and the cores that write them
+    /// (80 % from the memory's own node). Null where there was no ordinary guest.
+    #[serde(rename = "weighted_final", serialize_with = "six_or_null")]
+    pub weighted_at_end: Option<f64>,
+    /// As `mean`, of ordinary guests' writes, over the time SNP was up and there were some.
+    #[serde(serialize_with = "six_or_null")]
+    pub weighted_mean: Option<f64>,
 }
 
 /// What host, guests and firmware did for SNP guests besides RMPUPDATE.
@@ -184,6 +198,12 @@ pub struct RmpoptReport {
     pub leader: u64,
     /// Verifies by followers.
     pub followers: u64,
+    /// Of all, those that read every line of a region.
+    pub slow: u64,
+    /// Those that met an assigned page before the last line.
+    pub early: u64,
+    /// Those that read none: the result was cached, or function 1.
+    pub fast: u64,
 }
 
 /// Involuntary losses of a CPU.
@@ -211,6 +231,58 @@ pub struct ReoptimizeReport {
     pub max: Option<f64>,
     /// Regions that still waited when the run, or SNP, ended; not in the percentiles.
     pub never: u64,
+    /// Waits that ended, of which the percentiles are.
+    pub count: u64,
+    /// The longest that one of `never` had waited.
+    #[serde(serialize_with = "six_or_null")]
+    pub never_longest: Option<f64>,
+}
+
+/// Time stolen in windows of 1 ms, in microseconds; windows that lost nothing count as 0.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct JitterReport {
+    /// Of all CPUs over the whole time.
+    pub cpu: SliceReport,
+    /// Of ordinary guests' vCPUs while they were there: what their CPU lost.
+    pub vcpu: SliceReport,
+}
+
+/// Percentiles over windows of 1 ms, in microseconds; null where there was none.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct SliceReport {
+    /// Windows.
+    pub windows: u64,
+    /// Those that lost something.
+    pub hit: u64,
+    /// Half lost no more.
+    #[serde(serialize_with = "six_or_null")]
+    pub p50: Option<f64>,
+    /// 99 of 100 lost no more.
+    #[serde(serialize_with = "six_or_null")]
+    pub p99: Option<f64>,
+    /// 999 of 1,000 lost no more.
+    #[serde(serialize_with = "six_or_null")]
+    pub p999: Option<f64>,
+    /// The worst.
+    #[serde(serialize_with = "six_or_null")]
+    pub max: Option<f64>,
+}
+
+/// Picture of stolen time: CPUs down, time across; cells that lost nothing are left out.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct JitterMap {
+    /// CPUs that share a row, by number.
+    pub cpus_per_row: u32,
+    /// Rows.
+    pub rows: u32,
+    /// Columns.
+    pub columns: u32,
+    /// Seconds of a column.
+    #[serde(serialize_with = "six")]
+    pub step_s: f64,
+    /// Row, column, and the most that one CPU there lost in one window of 1 ms, in microseconds.
+    #[serde(serialize_with = "cells")]
+    pub cells: Vec<(u32, u32, f64)>,
 }
 
 /// CPU time the driver took, in microseconds.
@@ -244,6 +316,13 @@ pub struct SteadyReport {
     /// CPU time taken, in microseconds.
     #[serde(serialize_with = "six")]
     pub stolen_us: f64,
+    /// Interruptions of the CPU that had most.
+    pub max_interruptions_per_cpu: u64,
+    /// Time taken from the CPU that gave most, in microseconds.
+    #[serde(serialize_with = "six")]
+    pub max_stolen_us_per_cpu: f64,
+    /// Time stolen in each window of 1 ms, in microseconds.
+    pub jitter_us: JitterReport,
 }
 
 /// One law.
@@ -325,6 +404,9 @@ pub struct SharePoint {
     /// Over pairs whose region holds no assigned page.
     #[serde(serialize_with = "six_or_null")]
     pub optimizable: Option<f64>,
+    /// Of ordinary guests' writes; null also where there is no ordinary guest.
+    #[serde(serialize_with = "six_or_null")]
+    pub weighted: Option<f64>,
 }
 
 /// Every region slot, one letter each.
@@ -504,6 +586,10 @@ fn six_or_null<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::O
 
 fn all_six<S: Serializer>(values: &[f64], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(values.iter().map(|v| round6(*v)))
+}
+
+fn cells<S: Serializer>(cells: &[(u32, u32, f64)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(cells.iter().map(|&(row, column, us)| (row, column, round6(us))))
 }
 
 #[cfg(test)]

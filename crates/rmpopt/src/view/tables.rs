@@ -21,6 +21,9 @@ pub(super) fn driver(page: &mut Page, report: &RunReport) {
         ("verify, leader", rmpopt.leader),
         ("verify, followers", rmpopt.followers),
         ("report", rmpopt.report),
+        ("every line read", rmpopt.slow),
+        ("ended at an assigned page", rmpopt.early),
+        ("no line read", rmpopt.fast),
     ];
     for (name, value) in of_them {
         row(page, &format!("  {name}"), &count(value));
@@ -120,6 +123,29 @@ pub(super) fn taken(page: &mut Page, report: &RunReport) {
     page.line(&line(["interruptions", &count(often.total), &count(steady.interruptions)]));
     page.line(&line(["time", &time(stolen.total), &time(steady.stolen_us)]));
     page.line(&paint(FAINT, "  steady: from the end of the first pass on"));
+    page.line("");
+    let line = |cells: [&str; 5]| {
+        format!(
+            "  {:<20}{:>14}{:>14}{:>14}{:>14}",
+            cells[0], cells[1], cells[2], cells[3], cells[4]
+        )
+    };
+    page.line(&paint(FAINT, &line(["in each 1 ms", "half", "99 %", "99.9 %", "all"])));
+    for (name, slices) in [
+        ("CPUs lost at most", &report.jitter_us.cpu),
+        ("  steady", &steady.jitter_us.cpu),
+        ("ordinary vCPUs", &report.jitter_us.vcpu),
+        ("  steady", &steady.jitter_us.vcpu),
+    ] {
+        let cell = |us: Option<f64>| us.map_or_else(|| "-".to_owned(), time);
+        page.line(&line([
+            name,
+            &cell(slices.p50),
+            &cell(slices.p99),
+            &cell(slices.p999),
+            &cell(slices.max),
+        ]));
+    }
 }
 
 /// Each law: claimed, checked, broken, and what it asks.

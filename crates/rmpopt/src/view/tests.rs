@@ -1,11 +1,17 @@
 use snp_lab::report::{
-    CpusReport, DriverReport, Fact, GuestOpsReport, HostReport, InterruptionReport, LawReport,
-    MapReport, NeverReport, OptimizedReport, RegionMark, ReoptimizeReport, RmpoptReport, RunReport,
-    SharePoint, SteadyReport, StolenReport, TimelineEntry, TimelineKind, TraceReport, WindowReport,
+    CpusReport, DriverReport, Fact, GuestOpsReport, HostReport, InterruptionReport, JitterMap,
+    JitterReport, LawReport, MapReport, NeverReport, OptimizedReport, RegionMark, ReoptimizeReport,
+    RmpoptReport, RunReport, SharePoint, SliceReport, SteadyReport, StolenReport, TimelineEntry,
+    TimelineKind, TraceReport, WindowReport,
 };
 
 use super::View;
 use super::page::WIDTH;
+
+fn slices(windows: u64, p999: f64, max: f64) -> SliceReport {
+    let (p50, p99, p999, max) = (Some(0.0), Some(0.0), Some(p999), Some(max));
+    SliceReport { windows, hit: 1_000, p50, p99, p999, max }
+}
 
 #[expect(clippy::too_many_lines, reason = "one value, field by field")]
 fn sample() -> RunReport {
@@ -50,6 +56,9 @@ fn sample() -> RunReport {
             mean: Some(0.871),
             optimizable_at_end: Some(1.0),
             optimizable_mean: Some(0.9321),
+            weighted_at_end: Some(0.9712),
+            weighted_mean: Some(0.904),
+            ..OptimizedReport::default()
         },
         rmpopt: RmpoptReport {
             executed: 1_050_112,
@@ -57,6 +66,9 @@ fn sample() -> RunReport {
             report: 112,
             leader: 2_300,
             followers: 1_047_700,
+            slow: 2_048,
+            early: 252,
+            fast: 1_047_812,
         },
         ipis: 1022,
         wakeups: 514,
@@ -67,6 +79,7 @@ fn sample() -> RunReport {
             p99: Some(1.75),
             max: Some(1.8),
             never: 0,
+            ..ReoptimizeReport::default()
         },
         stolen_us: StolenReport {
             total: 5_400_123.25,
@@ -93,6 +106,11 @@ fn sample() -> RunReport {
             wakeups: 3,
             interruptions: 3,
             stolen_us: 12_300.0,
+            ..SteadyReport::default()
+        },
+        jitter_us: JitterReport {
+            cpu: slices(153_600_000, 0.0, 112.5),
+            vcpu: slices(24_000_000, 3.2, 112.5),
         },
         law_violations: 0,
         law_breaches_unclaimed: 0,
@@ -120,12 +138,12 @@ fn sample() -> RunReport {
             ),
         ],
         share: vec![
-            SharePoint { t_s: 0.0, optimized: None, optimizable: None },
-            SharePoint { t_s: 1.0, optimized: Some(0.0), optimizable: Some(0.0) },
-            SharePoint { t_s: 4.0, optimized: Some(0.99), optimizable: Some(1.0) },
-            SharePoint { t_s: 20.0, optimized: Some(0.8), optimizable: Some(0.95) },
-            SharePoint { t_s: 75.0, optimized: Some(0.99), optimizable: Some(1.0) },
-            SharePoint { t_s: 140.0, optimized: None, optimizable: None },
+            SharePoint { t_s: 0.0, optimized: None, optimizable: None, weighted: None },
+            SharePoint { t_s: 1.0, optimized: Some(0.0), optimizable: Some(0.0), weighted: None },
+            SharePoint { t_s: 4.0, optimized: Some(0.99), optimizable: Some(1.0), weighted: None },
+            SharePoint { t_s: 20.0, optimized: Some(0.8), optimizable: Some(0.95), weighted: None },
+            SharePoint { t_s: 75.0, optimized: Some(0.99), optimizable: Some(1.0), weighted: None },
+            SharePoint { t_s: 140.0, optimized: None, optimizable: None, weighted: None },
         ],
         map: MapReport::new(0, marks),
         never_optimizable: vec![
@@ -142,6 +160,7 @@ fn sample() -> RunReport {
             stolen_us: (0..1024).map(|cpu| f64::from(cpu % 512 + 1) * 10.0).collect(),
             interruptions: (0..1024).map(|cpu| cpu % 4).collect(),
         },
+        jitter_map: JitterMap::default(),
         table: String::new(),
     }
 }
@@ -206,7 +225,7 @@ fn twelve_tebibytes_fit_on_a_page() {
 }
 
 /// The documented keys, in order.
-const KEYS: [&str; 91] = [
+const KEYS: [&str; 117] = [
     "schema_version",
     "emulated",
     "scenario",
@@ -238,12 +257,18 @@ const KEYS: [&str; 91] = [
     "mean",
     "optimizable_final",
     "optimizable_mean",
+    "integral_s",
+    "weighted_final",
+    "weighted_mean",
     "rmpopt",
     "executed",
     "verify",
     "report",
     "leader",
     "followers",
+    "slow",
+    "early",
+    "fast",
     "ipis",
     "wakeups",
     "interruptions",
@@ -256,11 +281,22 @@ const KEYS: [&str; 91] = [
     "p99",
     "max",
     "never",
+    "count",
+    "never_longest",
     "stolen_us",
     "total",
     "max_hold",
     "max_per_cpu",
     "p99_per_cpu",
+    "jitter_us",
+    "cpu",
+    "windows",
+    "hit",
+    "p50",
+    "p99",
+    "p999",
+    "max",
+    "vcpu",
     "rmpupdates",
     "guests",
     "psmashes",
@@ -279,6 +315,9 @@ const KEYS: [&str; 91] = [
     "wakeups",
     "interruptions",
     "stolen_us",
+    "max_interruptions_per_cpu",
+    "max_stolen_us_per_cpu",
+    "jitter_us",
     "law_violations",
     "law_breaches_unclaimed",
     "simulated_s",
@@ -298,6 +337,12 @@ const KEYS: [&str; 91] = [
     "cores",
     "facts",
     "cpus",
+    "jitter_map",
+    "cpus_per_row",
+    "rows",
+    "columns",
+    "step_s",
+    "cells",
 ];
 
 #[test]
@@ -312,9 +357,10 @@ fn json_has_the_documented_keys_in_order() {
     }
     let value: serde_json::Value = serde_json::from_str(&json).unwrap();
     let count = |pointer: &str| value.pointer(pointer).unwrap().as_object().unwrap().len();
-    assert_eq!(value.as_object().unwrap().len(), 31);
-    assert_eq!((count("/host"), count("/trace"), count("/optimized")), (7, 10, 4));
-    assert_eq!((count("/rmpopt"), count("/steady"), count("/stolen_us")), (5, 5, 4));
+    assert_eq!(value.as_object().unwrap().len(), 33);
+    assert_eq!((count("/host"), count("/trace"), count("/optimized")), (7, 10, 7));
+    assert_eq!((count("/rmpopt"), count("/steady"), count("/stolen_us")), (8, 8, 4));
+    assert_eq!((count("/jitter_us"), count("/jitter_us/vcpu"), count("/jitter_map")), (2, 6, 5));
     assert_eq!(count("/guests"), 10);
     assert_eq!(value["map"]["legend"]["S"], "SNP guest memory");
     assert_eq!(value["optimized"]["final"], 0.9934);

@@ -318,7 +318,7 @@ impl Engine<'_> {
         let outcome = self.rmp.finish(begun);
         let after = self.rmp.unit().is_optimised(at, region);
         if before != after && self.covers(core, region) {
-            self.ledger.bit(self.now, region.index(), after);
+            self.ledger.bit(self.now, core.index(), region.index(), after);
         }
         if after {
             let assigned = self.ledger.regions.get(region.index()).map_or(0, |book| book.assigned);
@@ -338,6 +338,7 @@ impl Engine<'_> {
         };
         let lines = self.rmp.look(&mut begun).map_or(0, |scan| scan.lines);
         let took_ns = self.cost.rmpopt_ns(lines, begun.is_cached());
+        self.meter.rmpopt_ended(lines, begun.is_cached());
         let end = self.now + overhead + took_ns;
         self.meter.counts.leader += 1;
         self.meter.steal(cpu, overhead + took_ns);
@@ -391,6 +392,7 @@ impl Engine<'_> {
             };
             let lines = self.rmp.look(&mut begun).map_or(0, |scan| scan.lines);
             let rmpopt_ns = self.cost.rmpopt_ns(lines, begun.is_cached());
+            self.meter.rmpopt_ended(lines, begun.is_cached());
             let entry = self.cost.ipi_target + self.guest_exit(cpu);
             let took = entry + rmpopt_ns;
             longest = longest.max(took);
@@ -530,7 +532,9 @@ impl Engine<'_> {
             let scan = self.rmp.look(&mut begun);
             let cached = begun.is_cached() || function == RmpoptFunction::Report;
             let outcome = self.finish(core, region, begun);
-            last = self.cost.rmpopt_ns(scan.map_or(0, |scan| scan.lines), cached);
+            let lines = scan.map_or(0, |scan| scan.lines);
+            last = self.cost.rmpopt_ns(lines, cached);
+            self.meter.rmpopt_ended(lines, cached);
             at += last;
             match function {
                 RmpoptFunction::Verify => self.meter.counts.followers += 1,

@@ -46,6 +46,8 @@ impl Engine<'_> {
         self.cpus.release(&cpus);
         self.cpus_changed(index);
         if kind == GuestKind::Ordinary {
+            self.meter.slices.ordinary(self.now, &cpus, false);
+            self.touches(index, false);
             self.gone(index);
             return;
         }

@@ -216,6 +216,10 @@ impl Engine<'_> {
             )
         });
         let now = self.now;
+        if !snp {
+            self.meter.slices.ordinary(now, &cpus, true);
+            self.touches(index, true);
+        }
         let Some(guest) = self.guests.get_mut(index) else { return Ok(()) };
         guest.cpus = cpus;
         guest.state = if snp { State::Launching } else { State::Running };
@@ -227,6 +231,17 @@ impl Engine<'_> {
         }
         self.cpus_changed(index);
         Ok(())
+    }
+
+    /// An ordinary guest touches its memory, the first of it if not all, or no longer.
+    pub(super) fn touches(&mut self, index: usize, begins: bool) {
+        let Some(guest) = self.guests.get(index) else { return };
+        let mut left = guest.spec.touched / PAGE_BYTES;
+        for (region, part) in guest.memory.iter().copied().flat_map(by_region) {
+            let pages = part.pages.min(left);
+            left -= pages;
+            self.ledger.writes.touched(region.index(), pages * PAGE_BYTES, begins);
+        }
     }
 
     pub(super) fn reject(&mut self, index: usize, why: &str) {

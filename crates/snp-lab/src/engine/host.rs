@@ -3,6 +3,7 @@
 use rmpopt_core::{CoreId, Host};
 use snp_defs::Region;
 
+use super::writes::Writes;
 use crate::memory::PhysicalMemory;
 use crate::scenario::Nanos;
 use crate::topology::Topology;
@@ -48,6 +49,12 @@ impl HostView {
         }
         let participates = vec![true; cores.len()];
         Self { cores, regions, node_socket, participates }
+    }
+
+    /// Books of ordinary guests' writes on this host.
+    pub(super) fn writes(&self) -> Writes {
+        let cores = self.cores.iter().map(|core| core.1).collect();
+        Writes::new(cores, self.regions.iter().map(|region| region.1).collect())
     }
 }
 

@@ -4,6 +4,7 @@
 //! shares are of pairs (participating core, region with RAM inside that core's window), as DESIGN
 //! "What is counted" defines them.
 
+use super::writes::Writes;
 use crate::percentile::Samples;
 use crate::report::{OptimizedReport, ReoptimizeReport, SharePoint};
 use crate::scenario::{Nanos, SECOND};
@@ -42,16 +43,33 @@ pub(super) struct Ledger {
     share_integral: f64,
     optimizable_ns: Nanos,
     optimizable_integral: f64,
-    last: (Option<f64>, Option<f64>),
+    weighted_ns: Nanos,
+    weighted_integral: f64,
+    last: Shares,
     waits: Vec<u64>,
     never: u64,
+    never_longest: Nanos,
     freed: u64,
     points: Vec<SharePoint>,
     point_every: Nanos,
+    pub(super) writes: Writes,
+}
+
+/// The three shares at one time.
+#[derive(Clone, Copy, Debug, Default)]
+struct Shares {
+    all: Option<f64>,
+    optimizable: Option<f64>,
+    weighted: Option<f64>,
 }
 
 impl Ledger {
-    pub(super) fn new(ram: impl Iterator<Item = bool>, until: Nanos, points: u64) -> Self {
+    pub(super) fn new(
+        ram: impl Iterator<Item = bool>,
+        writes: Writes,
+        until: Nanos,
+        points: u64,
+    ) -> Self {
         Self {
             regions: ram.map(|ram| RegionBook { ram, ..RegionBook::default() }).collect(),
             pairs: 0,
@@ -63,12 +81,24 @@ impl Ledger {
             share_integral: 0.0,
             optimizable_ns: 0,
             optimizable_integral: 0.0,
-            last: (None, None),
+            weighted_ns: 0,
+            weighted_integral: 0.0,
+            last: Shares::default(),
             waits: Vec::new(),
             never: 0,
+            never_longest: 0,
             freed: 0,
             points: Vec::new(),
             point_every: (until / points.saturating_sub(1).max(1)).max(1),
+            writes,
+        }
+    }
+
+    fn shares(&mut self) -> Shares {
+        Shares {
+            all: self.share(),
+            optimizable: self.optimizable_share(),
+            weighted: self.writes.share().filter(|_| self.up),
         }
     }
 
@@ -82,6 +112,7 @@ impl Ledger {
 
     /// Takes the integrals up to `now`; to be called before anything changes.
     pub(super) fn advance(&mut self, now: Nanos) {
+        let shares = self.shares();
         loop {
             let at = (self.points.len() as u64).saturating_mul(self.point_every);
             if at > now || at == Nanos::MAX {
@@ -89,19 +120,24 @@ impl Ledger {
             }
             self.points.push(SharePoint {
                 t_s: at as f64 / SECOND as f64,
-                optimized: self.share(),
-                optimizable: self.optimizable_share(),
+                optimized: shares.all,
+                optimizable: shares.optimizable,
+                weighted: shares.weighted,
             });
         }
         let passed = now.saturating_sub(self.at);
         self.at = now;
-        if let Some(share) = self.share() {
+        if let Some(share) = shares.all {
             self.up_ns += passed;
             self.share_integral += share * passed as f64;
         }
-        if let Some(share) = self.optimizable_share() {
+        if let Some(share) = shares.optimizable {
             self.optimizable_ns += passed;
             self.optimizable_integral += share * passed as f64;
+        }
+        if let Some(share) = shares.weighted {
+            self.weighted_ns += passed;
+            self.weighted_integral += share * passed as f64;
         }
     }
 
@@ -109,6 +145,7 @@ impl Ledger {
     pub(super) fn snp_up(&mut self, mut book: impl FnMut(usize) -> (u64, u32)) {
         self.up = true;
         (self.pairs, self.optimizable, self.optimised) = (0, 0, 0);
+        self.writes.clear_all();
         for (index, region) in self.regions.iter_mut().enumerate() {
             let (boot, covered_by) = book(index);
             self.freed += 1;
@@ -133,9 +170,11 @@ impl Ledger {
         if !self.up {
             return;
         }
-        self.last = (self.share(), self.optimizable_share());
-        self.never +=
-            self.regions.iter().filter(|region| region.waiting_since.is_some()).count() as u64;
+        self.last = self.shares();
+        for since in self.regions.iter().filter_map(|region| region.waiting_since) {
+            self.never += 1;
+            self.never_longest = self.never_longest.max(self.at.saturating_sub(since));
+        }
         self.up = false;
         for region in &mut self.regions {
             region.waiting_since = None;
@@ -154,6 +193,10 @@ impl Ledger {
         if let Some(left) = optimised_on {
             self.optimised = self.optimised + u64::from(left) - u64::from(region.optimised_on);
             region.optimised_on = left;
+            // Where some are left law 1 is broken, and the weighted share is not exact any more.
+            if left == 0 {
+                self.writes.clear(index);
+            }
         }
     }
 
@@ -174,8 +217,9 @@ impl Ledger {
     }
 
     /// A covering core's bit changed.
-    pub(super) fn bit(&mut self, now: Nanos, index: usize, on: bool) {
+    pub(super) fn bit(&mut self, now: Nanos, core: usize, index: usize, on: bool) {
         let Some(region) = self.regions.get_mut(index).filter(|region| region.ram) else { return };
+        self.writes.bit(core, index, on);
         if on {
             region.optimised_on += 1;
             self.optimised += 1;
@@ -197,10 +241,13 @@ impl Ledger {
     pub(super) fn optimized(&self) -> OptimizedReport {
         let mean = |integral: f64, ns: Nanos| (ns > 0).then(|| integral / ns as f64);
         OptimizedReport {
-            at_end: self.last.0,
+            at_end: self.last.all,
             mean: mean(self.share_integral, self.up_ns),
-            optimizable_at_end: self.last.1,
+            optimizable_at_end: self.last.optimizable,
             optimizable_mean: mean(self.optimizable_integral, self.optimizable_ns),
+            integral_s: self.share_integral / SECOND as f64,
+            weighted_at_end: self.last.weighted,
+            weighted_mean: mean(self.weighted_integral, self.weighted_ns),
         }
     }
 
@@ -212,6 +259,8 @@ impl Ledger {
             p99: seconds(samples.p99()),
             max: seconds(samples.max()),
             never: self.never,
+            count: samples.count(),
+            never_longest: (self.never > 0).then(|| self.never_longest as f64 / SECOND as f64),
         }
     }
 

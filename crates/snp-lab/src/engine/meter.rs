@@ -2,9 +2,12 @@
 
 use rmpopt_core::MICROSECOND;
 
+use super::slices::Slices;
+use crate::cost::CostModel;
 use crate::percentile::Samples;
 use crate::report::{
-    CpusReport, GuestOpsReport, InterruptionReport, RmpoptReport, SteadyReport, StolenReport,
+    CpusReport, GuestOpsReport, InterruptionReport, JitterMap, JitterReport, RmpoptReport,
+    SteadyReport, StolenReport,
 };
 use crate::scenario::Nanos;
 
@@ -14,6 +17,10 @@ pub(super) struct Counts {
     pub(super) leader: u64,
     pub(super) followers: u64,
     pub(super) report: u64,
+    /// RMPOPTs by how they ended: every line read, an assigned page met, nothing to read.
+    slow: u64,
+    early: u64,
+    fast: u64,
     pub(super) ipis: u64,
     pub(super) wakeups: u64,
     pub(super) interruptions: u64,
@@ -37,24 +44,60 @@ pub(super) struct Meter {
     interruptions: Vec<u64>,
     max_hold_ns: u64,
     /// Counts when the first pass ended, while SNP is up after it.
-    steady_from: Option<Counts>,
+    steady_from: Option<From>,
     steady: Counts,
+    /// What each CPU lost while steady, and how often it was interrupted.
+    steady_stolen_ns: Vec<u64>,
+    steady_interruptions: Vec<u64>,
+    pub(super) slices: Slices,
+    now: Nanos,
+}
+
+/// Where steady counting began.
+#[derive(Debug)]
+struct From {
+    counts: Counts,
+    stolen_ns: Vec<u64>,
+    interruptions: Vec<u64>,
 }
 
 impl Meter {
-    pub(super) fn new(cpu_limit: u32) -> Self {
+    pub(super) fn new(cpu_limit: u32, until: Nanos) -> Self {
+        let none = || vec![0; cpu_limit as usize];
         Self {
             counts: Counts::default(),
-            stolen_ns: vec![0; cpu_limit as usize],
-            interruptions: vec![0; cpu_limit as usize],
+            stolen_ns: none(),
+            interruptions: none(),
             max_hold_ns: 0,
             steady_from: None,
             steady: Counts::default(),
+            steady_stolen_ns: none(),
+            steady_interruptions: none(),
+            slices: Slices::new(cpu_limit, until),
+            now: 0,
         }
     }
 
-    /// `cpu` lost `ns` to the driver.
+    /// It is `now`: what is taken from here on is taken from this moment.
+    pub(super) fn at(&mut self, now: Nanos) {
+        self.now = now;
+    }
+
+    /// An RMPOPT read `lines` lines of the RMP, or took its result from the cache.
+    pub(super) fn rmpopt_ended(&mut self, lines: u32, cached: bool) {
+        let counts = &mut self.counts;
+        if cached || lines == 0 {
+            counts.fast += 1;
+        } else if u64::from(lines) >= CostModel::SCAN_LINES {
+            counts.slow += 1;
+        } else {
+            counts.early += 1;
+        }
+    }
+
+    /// `cpu` loses `ns` to the driver, from now on.
     pub(super) fn steal(&mut self, cpu: u32, ns: Nanos) {
+        self.slices.steal(self.now, cpu, ns);
         self.counts.stolen_ns += ns;
         if let Some(stolen) = self.stolen_ns.get_mut(cpu as usize) {
             *stolen += ns;
@@ -76,7 +119,14 @@ impl Meter {
 
     /// The first pass is over: steady counting begins.
     pub(super) fn first_pass_over(&mut self) {
-        self.steady_from.get_or_insert(self.counts);
+        if self.steady_from.is_none() {
+            self.slices.begin_steady(self.now);
+            self.steady_from = Some(From {
+                counts: self.counts,
+                stolen_ns: self.stolen_ns.clone(),
+                interruptions: self.interruptions.clone(),
+            });
+        }
     }
 
     pub(super) const fn is_steady(&self) -> bool {
@@ -86,7 +136,16 @@ impl Meter {
     /// SNP went down, or the run ended: steady counting ends.
     pub(super) fn end_steady(&mut self) {
         let Some(from) = self.steady_from.take() else { return };
-        let (now, sum) = (self.counts, &mut self.steady);
+        self.slices.end_steady(self.now);
+        for (sum, now, from) in [
+            (&mut self.steady_stolen_ns, &self.stolen_ns, &from.stolen_ns),
+            (&mut self.steady_interruptions, &self.interruptions, &from.interruptions),
+        ] {
+            for ((sum, now), from) in sum.iter_mut().zip(now).zip(from) {
+                *sum += now - from;
+            }
+        }
+        let (now, from, sum) = (self.counts, from.counts, &mut self.steady);
         sum.leader += now.leader - from.leader;
         sum.followers += now.followers - from.followers;
         sum.report += now.report - from.report;
@@ -97,13 +156,16 @@ impl Meter {
     }
 
     pub(super) fn rmpopt(&self) -> RmpoptReport {
-        let Counts { leader, followers, report, .. } = self.counts;
+        let Counts { leader, followers, report, slow, early, fast, .. } = self.counts;
         RmpoptReport {
             executed: self.counts.rmpopts(),
             verify: leader + followers,
             report,
             leader,
             followers,
+            slow,
+            early,
+            fast,
         }
     }
 
@@ -127,14 +189,26 @@ impl Meter {
         }
     }
 
-    pub(super) fn steady(&self) -> SteadyReport {
+    pub(super) fn steady(&self, cpus: &[u32]) -> SteadyReport {
+        let most = |values: &[u64]| of_cpus(values, cpus).max().unwrap_or(0);
         SteadyReport {
             rmpopt: self.steady.rmpopts(),
             ipis: self.steady.ipis,
             wakeups: self.steady.wakeups,
             interruptions: self.steady.interruptions,
             stolen_us: us(self.steady.stolen_ns),
+            max_interruptions_per_cpu: most(&self.steady_interruptions),
+            max_stolen_us_per_cpu: us(most(&self.steady_stolen_ns)),
+            jitter_us: self.slices.reports(cpus.len() as u64).1,
         }
+    }
+
+    pub(super) fn jitter(&self, cpus: &[u32]) -> JitterReport {
+        self.slices.reports(cpus.len() as u64).0
+    }
+
+    pub(super) fn jitter_map(&self) -> JitterMap {
+        self.slices.map()
     }
 
     pub(super) fn cpus(&self) -> CpusReport {

@@ -20,8 +20,10 @@ mod meter;
 mod notes;
 mod queue;
 mod report;
+mod slices;
 mod snp;
 mod watch;
+mod writes;
 
 use std::sync::atomic::AtomicU64;
 
@@ -192,8 +194,8 @@ impl<'a> Engine<'a> {
             asids: Asids::new(),
             rng: Pcg64Mcg::new(choose::seed_state(setup.seed)),
             probe: 0,
-            meter: Meter::new(topology.cpu_limit()),
-            ledger: Ledger::new(ram, until, SHARE_POINTS as u64),
+            meter: Meter::new(topology.cpu_limit(), until),
+            ledger: Ledger::new(ram, view.writes(), until, SHARE_POINTS as u64),
             laws: Laws::new(policy.claims()),
             timeline: Vec::new(),
             untold: 0,
@@ -283,6 +285,7 @@ impl<'a> Engine<'a> {
         let mut events: u64 = 0;
         while let Some((at, event)) = self.queue.pop(self.until) {
             self.ledger.advance(at);
+            self.meter.at(at);
             self.now = at;
             self.strike();
             self.happen(&event)?;
@@ -297,7 +300,9 @@ impl<'a> Engine<'a> {
             self.snapshot = Some(self.take_snapshot());
             self.ledger.snp_down();
         }
+        self.meter.at(self.until);
         self.meter.end_steady();
+        self.meter.slices.finish();
         progress(Progress { now: self.now, until: self.until });
         Ok(())
     }

@@ -29,6 +29,10 @@ fn sums_agree(report: &RunReport) {
     let rmpopt = &report.rmpopt;
     assert_eq!(rmpopt.executed, rmpopt.verify + rmpopt.report);
     assert_eq!(rmpopt.verify, rmpopt.leader + rmpopt.followers);
+    assert_eq!(rmpopt.executed, rmpopt.slow + rmpopt.early + rmpopt.fast);
+    let jitter = &report.jitter_us;
+    assert_eq!((jitter.cpu.windows, jitter.vcpu.windows), (4 * 41_000, 0), "no ordinary vCPU");
+    assert!(jitter.cpu.max.is_some_and(|us| us <= 1000.0), "{jitter:?}");
     assert_eq!(report.interruptions.total, report.cpus.interruptions.iter().sum::<u64>());
     assert_eq!(report.interruptions.total, report.ipis + report.wakeups);
     let stolen: f64 = report.cpus.stolen_us.iter().sum();
@@ -107,6 +111,32 @@ fn v10_is_counted_to_the_last_interrupt() {
     assert_eq!(report.cpus.interruptions, [2, 21, 21, 21]);
     let steady = &report.steady;
     assert_eq!((steady.rmpopt, steady.ipis, steady.wakeups, steady.interruptions), (40, 30, 1, 31));
+    assert_eq!(steady.max_interruptions_per_cpu, 10);
+    // The leader's scans are the most that a CPU loses: four clean regions of 105 us in a millisecond,
+    // six that end early or are empty.
+    let most = steady.max_stolen_us_per_cpu;
+    assert!((4.0 * 105.0..1000.0).contains(&most), "{most}");
+    assert_eq!(report.rmpopt.executed, 80);
+}
+
+#[test]
+fn writes_of_ordinary_guests_are_weighed() {
+    let mut setup = host(2, 2, 16);
+    setup.scenario.until = Some(seconds(41));
+    setup.scenario.guests = vec![ordinary("web", 2, Placement::Pages1G, 11, 31)];
+    setup.scenario.guests[0].node = Some(1);
+    setup.policy = PolicyName::Off;
+    assert_eq!(run(&setup).optimized.weighted_mean, Some(0.0));
+    setup.policy = PolicyName::Tracked;
+    let report = run(&setup);
+    let shares = &report.optimized;
+    // The guest is gone at the end; while it was there its regions were optimised on all cores.
+    assert_eq!((shares.weighted_at_end, shares.weighted_mean), (None, Some(1.0)));
+    let mean = shares.mean.expect("SNP was up");
+    assert!((shares.integral_s - 40.0 * mean).abs() < 1e-6, "{shares:?}");
+    // Two vCPUs for 20 s.
+    assert_eq!(report.jitter_us.vcpu.windows, 2 * 20_000);
+    assert_eq!(report.share.iter().filter(|point| point.weighted.is_some()).count(), 97);
 }
 
 #[test]
