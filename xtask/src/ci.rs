@@ -4,6 +4,7 @@
 //! skipped with its reason, and the table at the end says so.
 
 mod bench;
+mod compare;
 mod deny;
 mod hygiene;
 mod kernel;
@@ -63,7 +64,7 @@ struct Step {
 }
 
 /// Cheap ones first, so that what is wrong shows early.
-const STEPS: [Step; 16] = [
+const STEPS: [Step; 17] = [
     Step { name: "tools", about: "what the other steps need", run: tools::run },
     Step { name: "fmt", about: "rustfmt", run: fmt },
     Step { name: "layering", about: "floors, unsafe, the driver's folders", run: layering::run },
@@ -84,6 +85,7 @@ const STEPS: [Step; 16] = [
     Step { name: "loom", about: "snp-model's atomics, model-checked", run: tests::run_loom },
     Step { name: "doctests", about: "examples in documentation", run: tests::run_doctests },
     Step { name: "smoke", about: "`rmpopt run` breaks no law", run: smoke::run },
+    Step { name: "compare", about: "`rmpopt compare --quick` breaks no law", run: compare::run },
     Step { name: "bench", about: "the bench runs; its ratios do not count here", run: bench::run },
     Step { name: "deny", about: "licences, sources, duplicate crates", run: deny::run },
     Step { name: "advisories", about: "known vulnerabilities", run: deny::advisories },

@@ -51,6 +51,11 @@ pub(crate) enum Command {
     /// Nothing here needs or touches real hardware: every result is emulated and says so.
     Run(RunArgs),
 
+    /// Run every policy in every scenario, and compare what they did and what that took.
+    ///
+    /// Nothing here needs or touches real hardware: every result is emulated and says so.
+    Compare(CompareArgs),
+
     /// Hold the model of the hardware against an oracle: a script, or random operations.
     ///
     /// The oracle states the rules of RMP and RMPOPT once more in the simplest way. A script is a
@@ -63,6 +68,45 @@ pub(crate) enum Command {
     /// Reads dmesg, journal and syslog of hosts and guests, of any kernel, pasted or piped. What it
     /// does not know it leaves alone. All that is understood: docs/decode.md.
     Decode(DecodeArgs),
+}
+
+/// Options of `rmpopt compare`.
+#[derive(Debug, Default, Args)]
+#[command(after_help = "Exit codes: 0 done, 1 a law that a policy claims was broken, \
+    2 usage or bad input, 3 a file cannot be read or written, 4 unsupported, 130 interrupted: what was done \
+    by then is printed and marked incomplete.")]
+pub(crate) struct CompareArgs {
+    /// Policies, separated by commas [default: all].
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = choice::<PolicyName>(&PolicyName::ALL.map(PolicyName::as_str)))]
+    pub(crate) policies: Vec<PolicyName>,
+
+    /// Built-in scenarios or TOML files, separated by commas [default: all built-in ones].
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub(crate) scenarios: Vec<String>,
+
+    /// Run each from so many seeds, 1 to N [default: 3, with --quick 1].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub(crate) seeds: Option<u64>,
+
+    /// Run so many at a time; changes no result [default: one for each CPU].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) jobs: Option<u32>,
+
+    /// One seed, and no run longer than a minute of simulated time.
+    #[arg(long)]
+    pub(crate) quick: bool,
+
+    /// Also run tracked and v10 with delays from 0.1 s to 30 s, from seed 1.
+    #[arg(long)]
+    pub(crate) delay_sweep: bool,
+
+    /// Print the result as JSON, alone on standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Write a report with pictures to this file: one page that needs nothing else.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
 }
 
 /// Options of `rmpopt decode`. Codes are decimal, or hexadecimal with 0x; _ may stand between digits.

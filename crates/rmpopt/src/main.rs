@@ -1,7 +1,7 @@
 //! `rmpopt`: RMPOPT for Linux on an emulated SEV-SNP host.
 //!
 //! Thin: `cli` reads the command line, `commands` calls the libraries, `view` renders what they
-//! return. `scenario`, `host_input` and `trace_input` turn files into the engine's terms, `codes` what is asked
+//! return. `compare` is what `rmpopt compare` runs and shows. `scenario`, `host_input` and `trace_input` turn files into the engine's terms, `codes` what is asked
 //! on the command line.
 
 #![forbid(unsafe_code)]
@@ -9,6 +9,7 @@
 mod cli;
 mod codes;
 mod commands;
+mod compare;
 mod exit;
 mod host_input;
 mod output;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
     cli.color.apply();
     let result = match &cli.command {
         cli::Command::Run(args) => commands::run::run(args),
+        cli::Command::Compare(args) => commands::compare::run(args),
         cli::Command::Decode(args) => commands::decode::run(args),
         cli::Command::Replay(args) => commands::replay::run(args),
     };

@@ -178,6 +178,16 @@ fn three_digits(value: f64) -> String {
     }
 }
 
+/// A count in a few characters: `999`, `1.46k`, `3.15M`.
+pub(crate) fn short(value: u64) -> String {
+    let units = [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
+    let number = value as f64;
+    match units.into_iter().find(|&(unit, _)| number >= unit * 0.9995) {
+        Some((unit, name)) if value >= 1000 => format!("{}{name}", three_digits(number / unit)),
+        _ => value.to_string(),
+    }
+}
+
 /// A share for people, rounded down so that only a whole is `100 %`; `-` if there is none.
 pub(crate) fn percent(share: Option<f64>) -> String {
     match share {
@@ -272,6 +282,8 @@ mod tests {
         assert_eq!(seconds(200.0), "3 min 20 s");
         assert_eq!(seconds(7_500.0), "2 h 5 min");
         assert_eq!(seconds(1e6), "11 d 13 h");
+        let counts = [0, 999, 1000, 1460, 999_600, 3_145_728, 12_000_000_000, u64::MAX].map(short);
+        assert_eq!(counts, ["0", "999", "1k", "1.46k", "1M", "3.15M", "12G", "18446744T"]);
         assert_eq!(percent(Some(0.999_999)), "99.99 %");
         assert_eq!(percent(Some(1.0)), "100 %");
         assert_eq!(percent(Some(0.333_333)), "33.33 %");

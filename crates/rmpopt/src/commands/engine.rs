@@ -9,7 +9,7 @@ use snp_lab::topology::TopologyError;
 use crate::exit::Failure;
 
 /// Runs the lab on `setup`.
-pub(super) fn run(setup: &Setup, progress: &mut dyn FnMut(Progress)) -> Result<RunReport, Failure> {
+pub(crate) fn run(setup: &Setup, progress: &mut dyn FnMut(Progress)) -> Result<RunReport, Failure> {
     snp_lab::run(setup, progress).map_err(|error| failure(&setup.scenario.name, &error))
 }
 

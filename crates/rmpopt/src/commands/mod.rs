@@ -1,6 +1,7 @@
 //! One module for each command.
 
+pub(crate) mod compare;
 pub(crate) mod decode;
-mod engine;
+pub(crate) mod engine;
 pub(crate) mod replay;
 pub(crate) mod run;

@@ -2,6 +2,7 @@
 //! characters beyond ASCII.
 
 mod chart;
+mod compare;
 mod decode;
 mod decode_json;
 mod map;
@@ -15,6 +16,7 @@ use snp_lab::report::RunReport;
 
 pub(crate) use self::decode_json::decode_json;
 use self::page::Page;
+use crate::compare::Comparison;
 
 /// How to render.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +56,13 @@ pub(crate) struct DecodedInput {
 }
 
 impl View {
+    /// Policies compared.
+    pub(crate) fn comparison(self, comparison: &Comparison) -> String {
+        let mut page = Page::new(self.unicode);
+        compare::comparison(&mut page, comparison);
+        page.finish()
+    }
+
     /// What was decoded, for a terminal of `width` columns.
     pub(crate) fn decoded(self, inputs: &[DecodedInput], width: usize) -> String {
         let mut page = Page::with_width(self.unicode, width);

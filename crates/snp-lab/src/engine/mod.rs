@@ -161,7 +161,7 @@ impl<'a> Engine<'a> {
             segmented_rmp_enabled: boot.rmpopt_possible(),
             ..Facts::venice(topology.cpu_count())
         };
-        let (policy, refused) = choose_policy(setup.policy, facts, config, cores, regions);
+        let (policy, refused) = choose_policy(setup, facts, config, cores, regions);
         let snp_off = boot.linux_refuses().map(|why| format!("SNP stays off: {why}"));
         let refused = snp_off.or(refused);
         let cost = CostModel::default();
@@ -383,7 +383,7 @@ fn policy_config(spec: &crate::scenario::PolicySpec) -> Config {
 
 /// The policy asked for, or `off` with the reason if RMPOPT cannot be used here.
 fn choose_policy(
-    name: PolicyName,
+    setup: &Setup,
     facts: Facts,
     config: Config,
     cores: u32,
@@ -393,9 +393,9 @@ fn choose_policy(
         Ok(proof) => proof,
         Err(refusal) => return (Box::new(Off::default()), Some(refusal.to_string())),
     };
-    let policy: Box<dyn Policy> = match name {
+    let policy: Box<dyn Policy> = match setup.policy {
         PolicyName::Off => Box::new(Off::default()),
-        PolicyName::V10 => Box::new(V10::new(proof, v10::DELAY_NS)),
+        PolicyName::V10 => Box::new(V10::new(proof, v10_delay(setup))),
         PolicyName::Tracked => {
             let storage = Buffers {
                 regions: vec![RegionCell::default(); regions as usize],
@@ -406,6 +406,11 @@ fn choose_policy(
         }
     };
     (policy, None)
+}
+
+/// Upstream's delay, unless the scenario says another.
+fn v10_delay(setup: &Setup) -> Nanos {
+    setup.scenario.policy.delay.unwrap_or(v10::DELAY_NS)
 }
 
 /// When the last thing that is known beforehand happens.

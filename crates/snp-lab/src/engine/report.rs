@@ -178,8 +178,8 @@ impl Engine<'_> {
                 facts.push(Fact::new("drains of marks", count(self.meter.counts.drains)));
             }
             PolicyName::V10 => {
-                facts
-                    .push(Fact::new("delay after a guest's end", time(rmpopt_core::v10::DELAY_NS)));
+                let delay = super::v10_delay(self.setup);
+                facts.push(Fact::new("delay after a guest's end", time(delay)));
             }
             PolicyName::Off => {}
         }

@@ -12,7 +12,7 @@ const WINDOW_NS: Nanos = 1_000_000;
 /// Lengths that one page of a histogram counts.
 const PAGE: usize = 1_000;
 /// Most rows and columns of the picture.
-const ROWS: u32 = 48;
+const ROWS: u32 = 64;
 const COLUMNS: u32 = 96;
 
 /// How many windows lost how much, to the nanosecond.

@@ -1,0 +1,173 @@
+//! `rmpopt compare`: the same bytes whatever the threads, exit codes, interruption, bad input.
+
+use assert_cmd::assert::Assert;
+use assert_cmd::cargo::cargo_bin_cmd;
+use predicates::str::{contains, is_empty};
+use serde_json::Value;
+
+fn compare(args: &[&str]) -> Assert {
+    cargo_bin_cmd!("rmpopt").arg("compare").args(args).env("LC_ALL", "C").assert()
+}
+
+fn stdout(assert: &Assert) -> String {
+    String::from_utf8(assert.get_output().stdout.clone()).expect("text")
+}
+
+fn json(args: &[&str]) -> Value {
+    let done = compare(args).code(0).stderr(is_empty());
+    serde_json::from_str(&stdout(&done)).expect("JSON")
+}
+
+/// The text without the values of `wall_s`.
+fn without_wall(text: &str) -> String {
+    let mut parts = text.split("\"wall_s\":");
+    let mut kept = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        kept.push_str("\"wall_s\":");
+        let end = part.find([',', '}']).expect("a value ends");
+        assert!(part[..end].parse::<f64>().is_ok(), "{}", &part[..end]);
+        kept.push_str(&part[end..]);
+    }
+    kept
+}
+
+const ARGS: [&str; 6] = ["--scenarios", "small", "--seeds", "2", "--delay-sweep", "--json"];
+
+#[test]
+fn the_number_of_threads_changes_no_byte() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |jobs: &str| {
+        let page = dir.path().join(jobs).display().to_string();
+        let more = ["--jobs", jobs, "--html", page.as_str()];
+        let text = stdout(&compare(&[&ARGS[..], &more].concat()).code(0));
+        (without_wall(&text), std::fs::read_to_string(&page).unwrap())
+    };
+    let (one, two) = (run("1"), run("2"));
+    assert_eq!(one, two);
+    assert_eq!(one, run("2"), "nor does doing it again");
+}
+
+#[test]
+fn results_are_those_of_rmpopt_run_key_for_key() {
+    let all = json(&ARGS);
+    assert_eq!((&all["schema_version"], &all["emulated"]), (&1.into(), &true.into()));
+    assert_eq!((&all["incomplete"], &all["law_violations"]), (&false.into(), &0.into()));
+    let policies = all["policies"].as_array().unwrap();
+    let results = all["results"].as_array().unwrap();
+    assert_eq!(results.len(), policies.len() * 2);
+    let swept = all["delay_sweep"].as_array().unwrap();
+    assert_eq!(all["done"], results.len() + swept.len());
+    assert_eq!(all["planned"], all["done"]);
+    for policy in policies {
+        let mine: Vec<_> = results.iter().filter(|run| run["policy"] == *policy).collect();
+        assert_eq!(mine.iter().map(|run| &run["seed"]).collect::<Vec<_>>(), [1, 2]);
+        let args = ["run", "small", "--seed", "2", "--json", "--policy", policy.as_str().unwrap()];
+        let run = cargo_bin_cmd!("rmpopt").args(args).assert().code(0);
+        let mut alone: Value = serde_json::from_str(&stdout(&run)).unwrap();
+        alone["wall_s"] = mine[1]["wall_s"].clone();
+        assert_eq!(alone, *mine[1], "{policy}");
+    }
+    for policy in ["tracked", "v10"] {
+        let mine = swept.iter().filter(|run| run["policy"] == policy);
+        let pairs: Vec<_> = mine
+            .map(|run| {
+                let wait = run["reoptimize_s"]["p50"].as_f64();
+                (run["delay_s"].as_f64().unwrap(), wait)
+            })
+            .collect();
+        assert!(pairs.is_sorted_by(|a, b| a.0 < b.0), "{pairs:?}");
+        // 100 ms against 30 s: the delay reaches the policy.
+        let (first, last) = (pairs.first().unwrap().1, pairs.last().unwrap().1);
+        assert!(last.is_none_or(|last| last > first.unwrap() + 5.0), "{policy}: {pairs:?}");
+    }
+}
+
+#[test]
+fn quick_stops_each_run_after_a_minute() {
+    let all = json(&["--scenarios", "venice-2p", "--policies", "off,tracked", "--quick", "--json"]);
+    let results = all["results"].as_array().unwrap();
+    let seen: Vec<_> = results.iter().map(|r| (&r["policy"], &r["simulated_s"])).collect();
+    assert_eq!(seen.len(), 2);
+    assert_eq!(seen[0], (&"off".into(), &60.0.into()));
+    assert_eq!(seen[1], (&"tracked".into(), &60.0.into()));
+}
+
+#[test]
+fn tables_fit_a_terminal() {
+    let text = stdout(&compare(&["--scenarios", "small,venice-2p", "--quick"]).code(0));
+    assert!(text.is_ascii());
+    for line in text.lines() {
+        assert!(line.len() <= 80, "{line}");
+    }
+    for word in ["EMULATED", "small", "venice-2p", "  tracked ", "  v10 ", "no claimed law"] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+}
+
+#[test]
+fn a_file_is_a_scenario_too() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scenarios/small.toml");
+    let args = ["--policies", "off", "--quick", "--json", "--scenarios"];
+    let file = json(&[&args[..], &[path]].concat());
+    let named = json(&[&args[..], &["small"]].concat());
+    assert_eq!(file["results"][0]["map"], named["results"][0]["map"]);
+    assert_eq!(file["scenarios"], named["scenarios"]);
+}
+
+#[test]
+fn what_cannot_be_done_says_why() {
+    for (args, what) in [
+        (&["--policies", "tracked,v11"][..], "[possible values: tracked, v10"),
+        (&["--policies", ""], "a value is required"),
+        (&["--seeds", "0"], "0 is not in 1..=1000"),
+        (&["--jobs", "0"], "0 is not in 1..=1024"),
+        (&["small"], "unexpected argument"),
+    ] {
+        compare(args).code(2).stdout(is_empty()).stderr(contains(what));
+    }
+    compare(&["--scenarios", "small,large"])
+        .code(3)
+        .stdout(is_empty())
+        .stderr(contains("large: no built-in scenario (there are "));
+    let dir = tempfile::tempdir().unwrap();
+    let bad = dir.path().join("bad.toml");
+    std::fs::write(&bad, "schema_version = 1\nname = \"x\"\nhost = 3\n").unwrap();
+    let bad = bad.display().to_string();
+    compare(&["--scenarios", &bad]).code(2).stdout(is_empty()).stderr(contains("bad.toml:3:"));
+    let nowhere = dir.path().join("none/page.html").display().to_string();
+    compare(&["--scenarios", "small", "--html", &nowhere])
+        .code(3)
+        .stdout(is_empty())
+        .stderr(contains("none/page.html: cannot be written"));
+}
+
+/// Interrupted, it prints what was done and says that it is not all.
+#[cfg(unix)]
+#[test]
+fn an_interrupted_comparison_keeps_what_is_done() {
+    use std::process::{Command, Stdio};
+    use std::time::Duration;
+
+    let dir = tempfile::tempdir().unwrap();
+    let page = dir.path().join("page.html");
+    let child = Command::new(assert_cmd::cargo::cargo_bin!("rmpopt"))
+        .args(["compare", "--scenarios", "small", "--seeds", "1000", "--jobs", "2", "--json"])
+        .arg("--html")
+        .arg(&page)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Long enough for the handler to be there and for some runs.
+    std::thread::sleep(Duration::from_millis(1500));
+    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    let all: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(all["incomplete"], true);
+    let done = all["results"].as_array().unwrap().len();
+    assert!(done > 0 && all["done"] == done, "{done} of {}", all["done"]);
+    assert!(all["planned"].as_u64() > all["done"].as_u64());
+    let html = std::fs::read_to_string(page).unwrap();
+    assert!(html.contains("Incomplete: it was interrupted"));
+}
