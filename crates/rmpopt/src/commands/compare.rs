@@ -94,6 +94,7 @@ fn progress(plan: &Plan) -> ProgressBar {
         let chars = if output::locale_is_utf8() { "━━╌" } else { "=> " };
         bar.set_style(style.progress_chars(chars));
     }
+    bar.set_prefix(format!("0 of {} runs", plan.cases.len()));
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
 }

@@ -12,6 +12,7 @@ use snp_lab::report::RunReport;
 use snp_lab::scenario::{Nanos, PolicyName, SECOND};
 
 use self::plan::{Case, Plan};
+use self::row::Row;
 
 /// Version of the JSON; grows when a key changes its meaning or goes away.
 const SCHEMA_VERSION: u32 = 1;
@@ -127,6 +128,19 @@ impl Comparison {
         policy: &'a str,
     ) -> impl Iterator<Item = &'a RunReport> {
         self.results.iter().filter(move |run| run.scenario == scenario && run.policy == policy)
+    }
+
+    /// The lines of a scenario's table: its policies, then the delays of the sweep.
+    pub(crate) fn rows(&self, scenario: &str) -> Vec<(String, Row)> {
+        let policies = self.policies.iter().filter_map(|&policy| {
+            Some((policy.to_owned(), Row::new(self.runs(scenario, policy))?))
+        });
+        let swept = self.delay_sweep.iter().filter(|swept| swept.report.scenario == scenario);
+        let swept = swept.filter_map(|swept| {
+            let name = format!("{}, {} s", swept.report.policy, swept.delay_s);
+            Some((name, Row::new(std::iter::once(&swept.report))?))
+        });
+        policies.chain(swept).collect()
     }
 
     /// The first seed's run, of which pictures are drawn.

@@ -27,11 +27,7 @@ pub(super) fn comparison(page: &mut Page, all: &Comparison) {
         page.line(&format!("  {}", paint(BAD, "INCOMPLETE: it was interrupted")));
     }
     for scenario in &all.scenarios {
-        let rows: Vec<_> = all
-            .policies
-            .iter()
-            .filter_map(|&policy| Some((policy, Row::new(all.runs(&scenario.name, policy))?)))
-            .collect();
+        let rows = all.rows(&scenario.name);
         if rows.is_empty() {
             continue;
         }
@@ -54,7 +50,7 @@ fn line(cells: [&str; 9]) -> String {
     )
 }
 
-fn table(page: &mut Page, rows: &[(&str, Row)]) {
+fn table(page: &mut Page, rows: &[(String, Row)]) {
     let heads = [
         ["", "of what", "of", "half", "", "", "IPIs +", "worst", "vCPU"],
         ["", "can be", "writes", "after", "never", "RMPOPT", "wakes", "CPU", "in 1 ms"],
@@ -111,7 +107,8 @@ fn verdict(page: &mut Page, all: &Comparison) {
         n => (BAD, page.pick("✗", "!!"), format!("claimed laws were broken {}", times(n))),
     };
     page.line(&format!("  {}{unclaimed}", paint(style, &format!("{mark} {text}"))));
-    for run in all.results.iter().filter(|run| run.law_violations > 0) {
+    let swept = all.delay_sweep.iter().map(|swept| &swept.report);
+    for run in all.results.iter().chain(swept).filter(|run| run.law_violations > 0) {
         let broken = run.laws.iter().filter(|law| law.claimed && law.breaches > 0);
         for law in broken {
             let first = law.first.as_deref().unwrap_or(law.name);

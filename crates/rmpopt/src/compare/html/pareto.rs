@@ -21,6 +21,8 @@ struct Point {
     /// CPU time taken after the first pass, in seconds for each hour of simulated time.
     work: f64,
     swept: bool,
+    /// Its label is shown beside it: all but the delays in between.
+    named: bool,
 }
 
 /// The chart; nothing where no region had to be optimised again.
@@ -60,11 +62,12 @@ pub(super) fn figure(out: &mut Text, all: &Comparison, scenario: &str) {
         let (cx, cy) = (plot.x(across(point.wait)), plot.y(up(point.work)));
         let radius = if point.swept { 2.6 } else { 4.5 };
         out.put(format_args!(
-            "<circle class=\"dot f{}\" cx=\"{cx}\" cy=\"{cy}\" r=\"{radius}\"><title>{}</title></circle>",
+            "<circle class=\"dot f{}\" cx=\"{cx}\" cy=\"{cy}\" r=\"{radius}\"><title>{}, {}</title></circle>",
             style(point.policy).0,
+            all.policies.get(point.policy).copied().unwrap_or_default(),
             point.label
         ));
-        if !point.swept {
+        if point.named {
             labels.push((cx, cy, point));
         }
     }
@@ -96,17 +99,21 @@ fn points(all: &Comparison, scenario: &str) -> Vec<Point> {
                 wait: row.back_p50,
                 work: work(row.steady_stolen_us, first.simulated_s),
                 swept: false,
+                named: true,
             });
         }
-        for swept in all.delay_sweep.iter().filter(|swept| mine(&&swept.report)) {
+        let swept: Vec<_> = all.delay_sweep.iter().filter(|swept| mine(&&swept.report)).collect();
+        let all_swept = swept.len();
+        for (number, swept) in swept.iter().enumerate() {
             let run = &swept.report;
             if run.reoptimize_s.p50.is_some() || run.reoptimize_s.never > 0 {
                 points.push(Point {
                     policy,
-                    label: format!("{name}, delay {} s", swept.delay_s),
+                    label: format!("{} s", swept.delay_s),
                     wait: run.reoptimize_s.p50,
                     work: work(run.steady.stolen_us, run.simulated_s),
                     swept: true,
+                    named: number == 0 || number + 1 == all_swept,
                 });
             }
         }
@@ -140,7 +147,10 @@ fn lines(
 
 /// Names beside their dots, moved apart where they would lie on one another.
 fn place(out: &mut Text, plot: &Plot, mut labels: Vec<(f64, f64, &Point)>) {
-    labels.sort_by(|a, b| a.1.total_cmp(&b.1).then(a.0.total_cmp(&b.0)));
+    // Policies first: their names lie nearest to their dots.
+    labels.sort_by(|a, b| {
+        a.2.swept.cmp(&b.2.swept).then(a.1.total_cmp(&b.1)).then(a.0.total_cmp(&b.0))
+    });
     let mut placed: Vec<(f64, f64)> = Vec::new();
     for (x, y, point) in labels {
         let mut at = y + 4.0;

@@ -86,9 +86,8 @@ pub(super) fn scenario(out: &mut Text, all: &Comparison, scenario: &str) {
     let maybe =
         |value: Option<f64>, show: fn(f64) -> String| value.map_or_else(|| "-".into(), show);
     let mut seeds = 0;
-    for policy in &all.policies {
-        let Some(row) = Row::new(all.runs(scenario, policy)) else { continue };
-        seeds = row.seeds;
+    for (policy, row) in all.rows(scenario) {
+        seeds = seeds.max(row.seeds);
         let cells = [
             percent(row.mean),
             percent(row.optimizable_mean),
@@ -121,7 +120,7 @@ pub(super) fn scenario(out: &mut Text, all: &Comparison, scenario: &str) {
     if let Some(run) = host {
         out.put(format_args!(
             "<p class=\"notes\">{}, {}, {}, {} of RAM; {} simulated; RMP held as {}. Medians over {} unless \
-             said otherwise; steady is after the first pass.</p>\n",
+             said otherwise; steady is after the first pass.{}</p>\n",
             things(run.host.sockets.into(), "socket"),
             things(run.host.cores.into(), "core"),
             things(run.host.cpus.into(), "CPU"),
@@ -129,6 +128,11 @@ pub(super) fn scenario(out: &mut Text, all: &Comparison, scenario: &str) {
             seconds(run.simulated_s),
             run.fidelity,
             things(seeds, "seed"),
+            if all.delay_sweep.is_empty() {
+                ""
+            } else {
+                " Lines with a time: that delay in place of the policy's own, from seed 1."
+            },
         ));
     }
 }

@@ -67,7 +67,7 @@ fn the_page_is_whole_and_says_what_it_is() {
     }
     assert!(!html.contains("NaN") && !html.contains("inf\""));
     // The sweep's lines are there.
-    assert!(html.contains("class=\"thin s0\"") && html.contains("tracked, delay 0.1 s"));
+    assert!(html.contains("class=\"thin s0\"") && html.contains("<title>tracked, 0.1 s</title>"));
 }
 
 #[test]
