@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write as _};
 
 use anstyle::{AnsiColor, Style};
+use serde::Serialize;
 
 use crate::exit::Failure;
 
@@ -20,6 +21,13 @@ pub(crate) fn result(text: &str) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
+}
+
+/// A result as JSON, on one line.
+pub(crate) fn json(value: &impl Serialize) -> Result<String, Failure> {
+    serde_json::to_string(value)
+        .map(|json| json + "\n")
+        .map_err(|error| Failure::BadInput(format!("the report has no JSON form: {error}")))
 }
 
 /// Says why the command failed.

@@ -4,13 +4,12 @@ use std::fs::OpenOptions;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::engine;
+use super::{engine, interrupt};
 use crate::cli::CompareArgs;
 use crate::compare::plan::Plan;
 use crate::compare::work::{Told, run as work};
@@ -21,7 +20,6 @@ use crate::view::View;
 
 /// Runs the command; the exit code is 0, 1 if a claimed law was broken, or 130 if it was interrupted.
 pub(crate) fn run(args: &CompareArgs) -> Result<ExitCode, Failure> {
-    static STOP: AtomicBool = AtomicBool::new(false);
     let started = Instant::now();
     let plan = Arc::new(Plan::new(args)?);
     if let Some(path) = &args.html {
@@ -29,13 +27,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<ExitCode, Failure> {
         let opened = OpenOptions::new().create(true).append(true).open(path);
         opened.map_err(|error| unwritten(path, &error))?;
     }
-    // A second Ctrl-C ends the process at once.
-    ctrlc::set_handler(|| {
-        if STOP.swap(true, Ordering::SeqCst) {
-            std::process::exit(INTERRUPTED.into());
-        }
-    })
-    .map_err(|error| Failure::Unsupported(format!("Ctrl-C cannot be caught: {error}")))?;
+    let stop = interrupt::catch()?;
     let jobs = args.jobs.map_or_else(
         || thread::available_parallelism().map_or(1, std::num::NonZero::get),
         |jobs| jobs as usize,
@@ -43,7 +35,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<ExitCode, Failure> {
     let bar = progress(&plan);
     let lab = |setup: &_| engine::run(setup, &mut |_| {});
     let (mut runs, all) = (0, plan.cases.len());
-    let outcomes = work(&plan, jobs, lab, &STOP, &mut |told| match told {
+    let outcomes = work(&plan, jobs, lab, stop, &mut |told| match told {
         Told::Begins(name) => bar.set_message(output::harmless(name).into_owned()),
         Told::Done(weight) => {
             runs += 1;
@@ -59,9 +51,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<ExitCode, Failure> {
         std::fs::write(path, html::page(&comparison)).map_err(|error| unwritten(path, &error))
     });
     let text = if args.json {
-        let json = serde_json::to_string(&comparison)
-            .map_err(|e| Failure::BadInput(format!("the report has no JSON form: {e}")))?;
-        json + "\n"
+        output::json(&comparison)?
     } else {
         View { unicode: output::locale_is_utf8() }.comparison(&comparison)
     };
@@ -101,6 +91,8 @@ fn progress(plan: &Plan) -> ProgressBar {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
+
     use snp_lab::report::RunReport;
     use snp_lab::scenario::{PolicyName, SECOND, Setup};
     use snp_lab::{Defect, Seeded, run_with_defects};

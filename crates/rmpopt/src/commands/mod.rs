@@ -3,5 +3,6 @@
 pub(crate) mod compare;
 pub(crate) mod decode;
 pub(crate) mod engine;
+mod interrupt;
 pub(crate) mod replay;
 pub(crate) mod run;

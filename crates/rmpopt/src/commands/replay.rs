@@ -3,7 +3,7 @@
 use std::io::Read as _;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -11,6 +11,7 @@ use serde::Serialize;
 use snp_host::MAX_FILE_BYTES;
 use snp_model::trial::{Difference, Random, Script, Trial, random, shrink};
 
+use super::interrupt;
 use crate::cli::ReplayArgs;
 use crate::exit::{Failure, INTERRUPTED, LAW_VIOLATED};
 use crate::output;
@@ -72,13 +73,7 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
     // A script that cannot be written must not be lost: then it is printed.
     let unwritten = write_script(args, &report).err();
     let out = args.out.as_deref().filter(|_| unwritten.is_none());
-    let text = if args.json {
-        let json = serde_json::to_string(&report)
-            .map_err(|e| Failure::BadInput(format!("the report has no JSON form: {e}")))?;
-        json + "\n"
-    } else {
-        shown(&report, out)
-    };
+    let text = if args.json { output::json(&report)? } else { shown(&report, out) };
     output::result(&text)?;
     if let Some(failure) = unwritten {
         return Err(failure);
@@ -159,17 +154,10 @@ fn told(difference: Difference, operation: usize, script: Option<String>) -> Dif
 
 /// Random runs until enough operations are done, a difference is found, or somebody interrupts.
 fn random_runs(first: u64, operations: u64) -> Result<Report, Failure> {
-    static STOP: AtomicBool = AtomicBool::new(false);
-    // A second Ctrl-C ends the process at once.
-    ctrlc::set_handler(|| {
-        if STOP.swap(true, Ordering::SeqCst) {
-            std::process::exit(INTERRUPTED.into());
-        }
-    })
-    .map_err(|error| Failure::Unsupported(format!("Ctrl-C cannot be caught: {error}")))?;
+    let stop = interrupt::catch()?;
     let bar = progress(operations);
     let (mut done, mut runs, mut difference) = (0, 0, None);
-    while done < operations && difference.is_none() && !STOP.load(Ordering::SeqCst) {
+    while done < operations && difference.is_none() && !stop.load(Ordering::SeqCst) {
         let run = Random::numbered(first.wrapping_add(runs), RUN.min(operations - done));
         runs += 1;
         match random(&run, |_, _| ()) {

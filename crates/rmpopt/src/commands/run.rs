@@ -110,10 +110,7 @@ fn render(args: &RunArgs, report: &RunReport) -> Result<String, Failure> {
         return Ok(report.table.clone());
     }
     if args.json {
-        let mut text = serde_json::to_string(report)
-            .map_err(|e| Failure::BadInput(format!("the report has no JSON form: {e}")))?;
-        text.push('\n');
-        return Ok(text);
+        return output::json(report);
     }
     Ok(View { unicode: output::locale_is_utf8() }.report(report))
 }
