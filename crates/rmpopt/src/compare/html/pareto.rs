@@ -75,9 +75,14 @@ pub(super) fn figure(out: &mut Text, all: &Comparison, scenario: &str) {
     Plot::end(out);
     out.put(format_args!(
         "<figcaption><b>Delay against work</b>: nearer to the lower left is better. Large dots: medians over \
-         the seeds{}.</figcaption></figure>\n",
+         the seeds{}{}.</figcaption></figure>\n",
         if points.iter().any(|point| point.swept) {
             "; small dots on lines: delays from 0.1 s to 30 s, seed 1"
+        } else {
+            ""
+        },
+        if points.iter().any(|point| point.wait == Some(0.0)) {
+            "; who waits for nothing stands at the left edge"
         } else {
             ""
         }
