@@ -82,6 +82,33 @@ fn results_are_those_of_rmpopt_run_key_for_key() {
     }
 }
 
+/// Guests that end less than 10 s apart put v10's pass off for ever; `tracked` is not kept from its work.
+#[test]
+fn starvation_shows_as_never() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("churn.toml");
+    let mut text = "schema_version = 1\nname = \"churn\"\nuntil = \"109s\"\n[host]\nsockets = 1\n\
+                    cores_per_socket = 4\nmemory = \"32GiB\"\n"
+        .to_owned();
+    for n in 0..20 {
+        let until = 5 + n * 5;
+        text += &format!(
+            "[[guest]]\nkind = \"snp\"\nmemory = \"1GiB\"\nplacement = \"1g\"\nat = \"3s\"\n\
+             until = \"{until}s\"\n"
+        );
+    }
+    std::fs::write(&file, text).unwrap();
+    let file = file.display().to_string();
+    let args = ["--policies", "tracked,v10", "--seeds", "1", "--json", "--scenarios", &file];
+    let all = json(&args);
+    let waits = |at: usize| &all["results"][at]["reoptimize_s"];
+    assert_eq!((&waits(0)["never"], &waits(0)["never_longest"]), (&0.into(), &Value::Null));
+    assert!(waits(0)["count"].as_u64().is_some_and(|count| count >= 19), "{}", waits(0));
+    assert_eq!((&waits(1)["count"], &waits(1)["p50"]), (&0.into(), &Value::Null));
+    assert!(waits(1)["never"].as_u64().is_some_and(|never| never > 0), "{}", waits(1));
+    assert!(waits(1)["never_longest"].as_f64().is_some_and(|s| s > 9.0), "{}", waits(1));
+}
+
 #[test]
 fn quick_stops_each_run_after_a_minute() {
     let all = json(&["--scenarios", "venice-2p", "--policies", "off,tracked", "--quick", "--json"]);

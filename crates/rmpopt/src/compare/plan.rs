@@ -133,11 +133,12 @@ impl Plan {
         };
         let snp = scenario.guests.iter().filter(|guest| guest.kind == GuestKind::Snp).count();
         let guests = snp + scenario.trace.as_ref().map_or(0, |trace| trace.guests.len());
-        // Passes of v10 cost most, and there is at most one each 10 s.
+        // Passes over everything cost most, and there is at most one in each delay.
+        let delay = case.delay.unwrap_or(10 * SECOND).max(SECOND);
         let until = self.until.or(scenario.until).unwrap_or(QUICK_UNTIL);
         let passes = match case.policy {
             PolicyName::Off => 0,
-            _ => (guests as u64).min(until / (10 * SECOND)) + 1,
+            _ => (guests as u64).min(until / delay) + 1,
         };
         1 + cores * (bytes >> 30) * passes / 1024 + guests as u64
     }
