@@ -87,16 +87,17 @@ fn results_are_those_of_rmpopt_run_key_for_key() {
 fn starvation_shows_as_never() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("churn.toml");
-    let mut text = "schema_version = 1\nname = \"churn\"\nuntil = \"109s\"\n[host]\nsockets = 1\n\
-                    cores_per_socket = 4\nmemory = \"32GiB\"\n"
-        .to_owned();
-    for n in 0..20 {
-        let until = 5 + n * 5;
-        text += &format!(
+    let guests = (0..20).map(|n| {
+        format!(
             "[[guest]]\nkind = \"snp\"\nmemory = \"1GiB\"\nplacement = \"1g\"\nat = \"3s\"\n\
-             until = \"{until}s\"\n"
-        );
-    }
+             until = \"{}s\"\n",
+            5 + n * 5
+        )
+    });
+    let text = "schema_version = 1\nname = \"churn\"\nuntil = \"109s\"\n[host]\nsockets = 1\n\
+                cores_per_socket = 4\nmemory = \"32GiB\"\n"
+        .to_owned()
+        + &guests.collect::<String>();
     std::fs::write(&file, text).unwrap();
     let file = file.display().to_string();
     let args = ["--policies", "tracked,v10", "--seeds", "1", "--json", "--scenarios", &file];
