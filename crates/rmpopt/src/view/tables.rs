@@ -21,9 +21,9 @@ pub(super) fn driver(page: &mut Page, report: &RunReport) {
         ("verify, leader", rmpopt.leader),
         ("verify, followers", rmpopt.followers),
         ("report", rmpopt.report),
-        ("every line read", rmpopt.slow),
-        ("ended at an assigned page", rmpopt.early),
-        ("no line read", rmpopt.fast),
+        ("all: scanned whole", rmpopt.slow),
+        ("all: ended at a page", rmpopt.early),
+        ("all: nothing scanned", rmpopt.fast),
     ];
     for (name, value) in of_them {
         row(page, &format!("  {name}"), &count(value));
