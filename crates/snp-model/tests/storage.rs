@@ -5,9 +5,12 @@
 use std::cell::RefCell;
 use std::sync::atomic::AtomicU64;
 
-use snp_defs::{Pfn, Region, RmpEntry, PAGES_PER_LARGE_PAGE, PAGES_PER_REGION};
+use snp_defs::{
+    Gpa, PageSize, Pfn, Region, RmpEntry, RmpOperand, RmpStatus, Spa, PAGES_PER_LARGE_PAGE,
+    PAGES_PER_REGION,
+};
 use snp_model::{
-    Block, BlockView, Coverage, Fill, HeapStorage, OutOfMemory, PfnRange, Rmp, Storage,
+    Block, BlockView, Coverage, Fill, HeapStorage, Issuer, OutOfMemory, PfnRange, Rmp, Storage,
     UpdateOrder, BLOCKS_PER_REGION,
 };
 
@@ -69,6 +72,27 @@ impl Storage for Regions {
     }
     fn asid_counters(&self) -> &[AtomicU64] {
         self.0.asid_counters()
+    }
+}
+
+/// A storage whose host has eight ASIDs.
+struct FewAsids(HeapStorage);
+
+impl Storage for FewAsids {
+    fn regions(&self) -> u32 {
+        self.0.regions()
+    }
+    fn block(&self, block: Block) -> BlockView<'_> {
+        self.0.block(block)
+    }
+    fn reserve(&self, block: Block) -> Result<(), OutOfMemory> {
+        self.0.reserve(block)
+    }
+    fn fill_block(&self, block: Block, fill: Fill) -> Result<(), OutOfMemory> {
+        self.0.fill_block(block, fill)
+    }
+    fn asid_counters(&self) -> &[AtomicU64] {
+        &self.0.asid_counters()[..8]
     }
 }
 
@@ -178,4 +202,21 @@ fn a_new_rmp_takes_memory_only_where_pages_differ() {
     assert!(matches!(view(32), BlockView::Dense(_)), "its first page alone");
     assert!(matches!(view(300), BlockView::Uniform(Fill::Hypervisor)));
     assert_eq!(host.rmp().storage().region_fill(region(1)), Some(Fill::Hypervisor));
+}
+
+#[test]
+fn asids_end_where_their_counters_end() {
+    let rmp = rmp(FewAsids(HeapStorage::new(1)), 1);
+    rmp.reserve(PfnRange::new(pfn(0), PAGES_PER_REGION)).unwrap();
+    let mut at = 0;
+    for size in [PageSize::Size4K, PageSize::Size2M] {
+        for (asid, expected) in [(7, RmpStatus::SUCCESS), (8, RmpStatus::FAIL_INPUT)] {
+            at += 2 << 20;
+            let operand = RmpOperand::private(Gpa::default(), size, asid, false);
+            let spa = Spa::new(at).unwrap();
+            let update = rmp.rmpupdate(Issuer::HOST, spa, &operand).unwrap();
+            assert_eq!(update.status, expected, "{size:?}, ASID {asid}");
+        }
+    }
+    assert_eq!(rmp.assigned_to(7), 513);
 }
