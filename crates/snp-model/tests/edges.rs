@@ -224,6 +224,26 @@ fn seeded_faults_are_used_up_one_by_one() {
     let token = unit.begin_update(Region::ZERO);
     unit.end_update(token, false);
     assert_eq!(unit.faults().left(Fault::DropClear), 1);
+    // Nor is a verify that finds nothing cached.
+    let host = up(1);
+    host.wrmsr_rmpopt_base(CORE, 1).unwrap();
+    host.reserve(Region::ZERO).unwrap();
+    host.rmpupdate(CORE, spa(0x7000), &private(0, 5)).unwrap();
+    host.unit().faults().seed(Fault::StaleCache, 1);
+    assert!(!host.rmpopt(CORE, 0, RmpoptFunction::Verify).unwrap().cf);
+    assert_eq!(host.unit().faults().left(Fault::StaleCache), 1);
+}
+
+#[test]
+fn a_bit_does_not_come_back_after_many_updates() {
+    let host = up(1);
+    host.wrmsr_rmpopt_base(CORE, 1).unwrap();
+    assert!(host.rmpopt(CORE, 0, RmpoptFunction::Verify).unwrap().cf);
+    for update in 1..=1 << 17 {
+        let token = host.unit().begin_update(Region::ZERO);
+        host.unit().end_update(token, true);
+        assert!(!host.unit().is_optimised(CORE, Region::ZERO), "after {update} updates");
+    }
 }
 
 #[test]
