@@ -5,8 +5,9 @@ use kernel::prelude::*;
 
 use crate::params;
 use crate::rmpopt_core::{
-    v10, window, words_needed, Buffers, Capable, Config, CoreCell, CoreId, Host, Policy,
-    RegionCell, Tracked, V10,
+    upstream::{version, Upstream},
+    window, words_needed, Buffers, Capable, Config, CoreCell, CoreId, Host, Policy,
+    RegionCell, Tracked,
 };
 use crate::snp_defs::Region;
 
@@ -16,7 +17,7 @@ type Memory = Buffers<KVVec<RegionCell>, KVVec<CoreCell>, KVVec<u64>>;
 /// A policy by its kind: some files ask what only one kind knows.
 pub(crate) enum Plan {
     Tracked(KBox<Tracked<Memory>>),
-    V10(KBox<V10>),
+    V10(KBox<Upstream>),
 }
 
 impl Plan {
@@ -91,7 +92,7 @@ fn tracked(proof: Capable, config: Config, storage: Memory) -> Result<KBox<Track
 
 /// As [`tracked`].
 #[inline(never)]
-fn upstream(proof: Capable) -> Result<KBox<V10>> {
+fn upstream(proof: Capable) -> Result<KBox<Upstream>> {
     let place = KBox::new_uninit(GFP_KERNEL)?;
-    Ok(KBox::write(place, V10::new(proof, v10::DELAY_NS)))
+    Ok(KBox::write(place, Upstream::new(proof, &version::V10)))
 }

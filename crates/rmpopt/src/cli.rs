@@ -220,7 +220,7 @@ pub(crate) struct RunArgs {
     pub(crate) snp_by: Option<SnpBy>,
 
     /// Who decides what is optimised when [default: what the scenario says, else tracked].
-    #[arg(long, value_name = "NAME", value_parser = choice::<PolicyName>(&PolicyName::ALL.map(PolicyName::as_str)))]
+    #[arg(long, value_name = "NAME", value_parser = policy_names())]
     pub(crate) policy: Option<PolicyName>,
 
     /// Where every random choice starts; one seed gives one result.
@@ -254,6 +254,13 @@ where
     use clap::builder::TypedValueParser as _;
     clap::builder::PossibleValuesParser::new(words.iter().copied())
         .try_map(|word| word.parse::<T>())
+}
+
+/// The policies, each with its line in `--help`.
+fn policy_names() -> impl clap::builder::TypedValueParser<Value = PolicyName> {
+    use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser as _};
+    let names = PolicyName::ALL.map(|name| PossibleValue::new(name.as_str()).help(name.about()));
+    PossibleValuesParser::new(names).try_map(|word| word.parse::<PolicyName>())
 }
 
 fn share(text: &str) -> Result<f64, String> {

@@ -15,7 +15,10 @@ fn usage_errors() {
         (&["--snp-share", "0.3"], "--trace"),
         (&["--snp-by", "memory"], "--trace"),
         (&["--trace", "x", "--snp-share", "1.5"], "expected a number from 0 to 1"),
-        (&["--policy", "v11"], "[possible values: tracked, v10, off]"),
+        (
+            &["--policy", "v11"],
+            "[possible values: tracked, tracked-work, tracked-ipi, tracked-lowest, v1, v2, v3",
+        ),
         (&["--fidelity", "exact"], "[possible values: auto, pages, extents]"),
         (&["--seed", "-1"], "invalid value"),
         (&["--until", "soon"], "expected a duration such as \"10s\", found \"soon\""),

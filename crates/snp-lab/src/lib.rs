@@ -9,6 +9,7 @@ mod error;
 pub mod memory;
 pub mod percentile;
 pub mod placement;
+mod policies;
 pub mod report;
 pub mod rmp;
 mod runs;

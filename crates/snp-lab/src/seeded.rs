@@ -13,6 +13,8 @@ pub enum Defect {
     StaleCache,
     /// The executor never runs a batch that a follower was offered (breaks law 3).
     SkipFollower,
+    /// A follower does not look at the clock: it holds its CPU until its batch is done (breaks law 5).
+    Overstay,
     /// The host does not PSMASH: neither for a nested fault that asks for it nor before it makes a
     /// part of a 2 MiB entry shared (the pages cannot be given back).
     NoPsmash,

@@ -61,14 +61,16 @@ fn perform(crew: &Crew<Driver>, state: &mut State, action: &Action) {
             }
             start(crew, core);
         }
-        Action::Broadcast { leader, region, ticket } => {
+        // Of upstream's versions the module has v10 only, which reaches the other cores.
+        Action::Broadcast { leader, region, ticket, reach: _ } => {
             state.busy = state.busy.saturating_add(1);
             if let Some(job) = state.job(leader) {
                 job.broadcast = Some((region, ticket));
             }
             start(crew, leader);
         }
-        Action::Offer { ref batch, by } => offer(crew, state, batch, by),
+        // The operator cannot choose another manner than the default, the tick.
+        Action::Offer { ref batch, by, manner: _ } => offer(crew, state, batch, by),
         Action::ArmTimer(at) => state.timer = at,
         Action::Quiesce => quiesce(crew, state),
         Action::Stopped => stopped(crew, state),

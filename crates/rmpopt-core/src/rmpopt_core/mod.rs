@@ -14,7 +14,7 @@ pub mod table;
 mod tests;
 mod time;
 pub mod tracked;
-pub mod v10;
+pub mod upstream;
 pub mod window;
 
 pub use self::activity::{Activity, Drained};
@@ -24,9 +24,10 @@ pub use self::capability::{Capable, Facts, Refusal, RMPOPT_LEAF, SNP_LEAF};
 pub use self::host::{CoreId, Host};
 pub use self::off::Off;
 pub use self::policy::{
-    Action, Claims, Event, LivenessBound, Policy, Request, Serial, Ticket, Verdict, WorstCase,
+    Action, Claims, Event, LivenessBound, Manner, Policy, Reach, Request, Serial, Ticket, Verdict,
+    WorstCase,
 };
 pub use self::storage::{words_needed, Buffers, CoreCell, RegionCell, Storage};
 pub use self::time::{Time, MICROSECOND, MILLISECOND, SECOND};
 pub use self::tracked::{Config, Tracked};
-pub use self::v10::V10;
+pub use self::upstream::Upstream;

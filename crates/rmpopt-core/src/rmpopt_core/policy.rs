@@ -85,8 +85,11 @@ pub enum Event<'a> {
     Drained(Drained),
     /// Marks may have been missed: everything not optimised is to be looked at.
     EvidenceLost,
-    /// An SNP guest has been decommissioned (upstream's trigger).
+    /// An SNP guest has been decommissioned (upstream's trigger from v3 on).
     GuestDecommissioned,
+    /// All memory of an ended SNP guest is shared again, or is lost for good (upstream's trigger in
+    /// v2). An executor whose policies do not wait for it need not send it.
+    GuestMemoryFreed,
     /// Answer to [`Action::Verify`].
     Verified {
         /// Of the action.
@@ -133,6 +136,29 @@ pub enum Event<'a> {
     Quiesced,
 }
 
+/// What takes a follower's CPU for a batch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Manner {
+    /// The tick of a busy CPU, hold by hold; a work item where there is none in time.
+    #[default]
+    Tick,
+    /// A work item, which lets others run between two holds.
+    Work,
+    /// An interrupt that nobody waits for, one for each hold, a tick's time apart.
+    Ipi,
+}
+
+/// Whom a broadcast reaches.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reach {
+    /// One CPU of each core but the leader's, which has verified the region itself (v5 to v10).
+    OtherCores,
+    /// One CPU of each core; the leader's runs it without an interrupt (v1, v3).
+    EveryCore,
+    /// Every CPU; the leader's own runs it without an interrupt (v2).
+    EveryCpu,
+}
+
 /// Something to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(clippy::large_enum_variant)] // 256 bytes of mask, returned once and moved out.
@@ -160,14 +186,17 @@ pub enum Action {
         /// Ride on an interrupt that comes anyway before this time; from then on, wake a work item
         /// on the core. [`Time::NEVER`]: only ride.
         by: Time,
+        /// What takes the CPU for it.
+        manner: Manner,
     },
-    /// Run RMPOPT function 0 on every enabled core but the leader, by one interrupt each, and wait
-    /// for all (upstream v3 to v10).
+    /// Run RMPOPT function 0 on enabled cores, by one interrupt each, and wait for all (upstream).
     Broadcast {
-        /// Not interrupted: it has verified the region itself.
+        /// Sends the interrupts; not interrupted itself.
         leader: CoreId,
         /// The region.
         region: Region,
+        /// Which of the enabled cores.
+        reach: Reach,
         /// For the answer.
         ticket: Ticket,
     },
@@ -253,6 +282,11 @@ pub trait Policy {
     fn handle(&mut self, now: Time, event: Event<'_>);
     /// The next thing to do, `None` when there is nothing more at `now`.
     fn poll(&mut self, now: Time) -> Option<Action>;
+    /// Whether a leader's worker may be rescheduled after each verify; else one holds its CPU until
+    /// the policy has no other ready (upstream before v7).
+    fn leader_reschedules(&self) -> bool {
+        true
+    }
     /// How often marks are drained while there are any; `None`: it takes no marks.
     fn tick_ns(&self) -> Option<u64>;
     /// How long followers may hold a CPU; `None`: no limit.

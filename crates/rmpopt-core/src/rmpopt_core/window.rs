@@ -49,6 +49,19 @@ pub fn own_memory(host: &dyn Host, core: CoreId) -> Window {
     }
 }
 
+/// v1's choice for one core: 0 if everything up to the top of RAM fits into one window, else the
+/// first RAM of its socket, or of its node where the socket spans more (spec/rmpopt.md 4).
+pub fn start_of_own(host: &dyn Host, core: CoreId) -> Window {
+    if host.spanned_regions() <= Window::REGIONS {
+        return Window::default();
+    }
+    let socket = Own::Socket(host.socket(core));
+    let own =
+        if span(host, socket) <= Window::REGIONS { socket } else { Own::Node(host.node(core)) };
+    let first = (0..host.spanned_regions()).find(|&number| is_own_ram(host, own, number));
+    Window { base: first.and_then(Region::new).unwrap_or_default() }
+}
+
 /// Regions from the first to the last that holds own RAM, holes included.
 fn span(host: &dyn Host, own: Own) -> u32 {
     let mut holders = (0..host.spanned_regions()).filter(|&number| is_own_ram(host, own, number));

@@ -3,14 +3,17 @@
 use std::collections::VecDeque;
 
 use rmpopt_core::{
-    Action, Batch, BatchReport, CoreId, Event as PolicyEvent, Run, Step, Ticket, Time, Verdict,
+    Action, Batch, BatchReport, Budget, CoreId, Event as PolicyEvent, Manner, Reach, Run, Step,
+    Ticket, Time, Verdict,
 };
 use snp_defs::{Region, RmpoptBase, RmpoptFunction};
 use snp_model::Begun;
 
+use super::host::TICK_NS;
 use super::queue::Event;
 use super::{Engine, laws};
 use crate::scenario::Nanos;
+use crate::seeded::Defect;
 
 /// A batch that a core was offered.
 #[derive(Debug)]
@@ -18,6 +21,7 @@ struct Slot {
     run: Run,
     /// From here on a work item is woken if the core had no tick.
     by: Time,
+    manner: Manner,
     /// Number of the turn that is queued or under way.
     turn: u64,
     /// A hold is under way.
@@ -62,6 +66,8 @@ pub(super) struct Driver {
     bases_queued: u32,
     /// Until when each core's worker is awake.
     awake: Vec<Nanos>,
+    /// For how long a leader that does not reschedule has held its CPU.
+    led_ns: Nanos,
     /// Cores whose enable bit was read back.
     pub(super) enabled: Vec<bool>,
     /// When each core was last brought into a state in which it can run RMPOPT.
@@ -89,6 +95,7 @@ impl Driver {
             control_free: 0,
             bases_queued: 0,
             awake: vec![0; cores],
+            led_ns: 0,
             enabled: vec![false; cores],
             able_since: vec![0; cores],
             broadcast: Vec::new(),
@@ -144,9 +151,9 @@ impl Engine<'_> {
         match *action {
             Action::WriteBase { core, base } => self.queue_base(core, base),
             Action::Verify { core, region, ticket } => self.start_verify(core, region, ticket),
-            Action::Offer { ref batch, by } => self.offer(batch, by),
-            Action::Broadcast { leader, region, ticket } => {
-                self.start_broadcast(leader, region, ticket);
+            Action::Offer { ref batch, by, manner } => self.offer(batch, by, manner),
+            Action::Broadcast { leader, region, reach, ticket } => {
+                self.start_broadcast(leader, region, reach, ticket);
             }
             Action::ArmTimer(at) => {
                 self.driver.timer += 1;
@@ -304,7 +311,12 @@ impl Engine<'_> {
     // ---- RMPOPT ----
 
     /// First half of an RMPOPT. A core that raises #UD breaks law 4.
-    fn begin(&mut self, core: CoreId, region: Region, function: RmpoptFunction) -> Option<Begun> {
+    pub(super) fn begin(
+        &mut self,
+        core: CoreId,
+        region: Region,
+        function: RmpoptFunction,
+    ) -> Option<Begun> {
         let at = snp_model::CoreId(u32::from(core.0));
         let begun = self.rmp.unit().begin(at, region.base().get(), function);
         self.check(laws::NO_UD, begun.is_ok(), || format!("RMPOPT raised #UD on {core:?}"));
@@ -312,7 +324,12 @@ impl Engine<'_> {
     }
 
     /// Second half. Keeps the books and checks law 1 where a bit is set.
-    fn finish(&mut self, core: CoreId, region: Region, begun: Begun) -> snp_model::Outcome {
+    pub(super) fn finish(
+        &mut self,
+        core: CoreId,
+        region: Region,
+        begun: Begun,
+    ) -> snp_model::Outcome {
         let at = snp_model::CoreId(u32::from(core.0));
         let before = self.rmp.unit().is_optimised(at, region);
         let outcome = self.rmp.finish(begun);
@@ -342,7 +359,10 @@ impl Engine<'_> {
         let end = self.now + overhead + took_ns;
         self.meter.counts.leader += 1;
         self.meter.steal(cpu, overhead + took_ns);
-        self.held(overhead, took_ns, took_ns);
+        let going_on = !self.policy.leader_reschedules() && overhead == 0;
+        let held_ns = if going_on { self.driver.led_ns + took_ns } else { took_ns };
+        self.driver.led_ns = held_ns;
+        self.held(overhead, held_ns, took_ns);
         self.keep_awake(core, end);
         self.driver.takes_off(core);
         self.queue.push(end, Event::VerifyEnd { core, region, ticket, begun, took_ns });
@@ -376,35 +396,49 @@ impl Engine<'_> {
         });
     }
 
-    fn start_broadcast(&mut self, leader: CoreId, region: Region, ticket: Ticket) {
-        let targets: Vec<_> = (0..self.driver.enabled.len() as u16)
+    /// The CPUs that a broadcast runs on, with their cores.
+    fn reached(&self, leader: CoreId, reach: Reach) -> Vec<(CoreId, u32)> {
+        let enabled = (0..self.driver.enabled.len() as u16)
             .map(CoreId)
-            .filter(|&core| {
-                core != leader && self.driver.enabled.get(core.index()).is_some_and(|&on| on)
-            })
-            .collect();
-        let mut longest = 0;
+            .filter(|&core| core != leader || reach != Reach::OtherCores)
+            .filter(|core| self.driver.enabled.get(core.index()).is_some_and(|&on| on));
+        let threads = if reach == Reach::EveryCpu { usize::MAX } else { 1 };
+        let cpus = |core| self.cpus.online_of(core).take(threads).map(move |cpu| (core, cpu));
+        enabled.flat_map(cpus).collect()
+    }
+
+    fn start_broadcast(&mut self, leader: CoreId, region: Region, reach: Reach, ticket: Ticket) {
+        if let Some((cpu, ns)) = self.wake(leader) {
+            self.meter.steal(cpu, ns);
+        }
+        let sender = self.cpus.worker(leader);
+        let (mut longest, mut sent) = (0, 0);
         self.driver.broadcast.clear();
-        for core in targets {
-            let Some(cpu) = self.cpus.worker(core) else { continue };
+        for (core, cpu) in self.reached(leader, reach) {
             let Some(mut begun) = self.begin(core, region, RmpoptFunction::Verify) else {
                 continue;
             };
             let lines = self.rmp.look(&mut begun).map_or(0, |scan| scan.lines);
             let rmpopt_ns = self.cost.rmpopt_ns(lines, begun.is_cached());
             self.meter.rmpopt_ended(lines, begun.is_cached());
+            self.meter.counts.followers += 1;
+            self.driver.broadcast.push((core, begun));
+            if Some(cpu) == sender {
+                // While it waits for the others.
+                longest = longest.max(rmpopt_ns);
+                continue;
+            }
             let entry = self.cost.ipi_target + self.guest_exit(cpu);
             let took = entry + rmpopt_ns;
             longest = longest.max(took);
-            self.meter.counts.followers += 1;
+            sent += 1;
             self.meter.counts.ipis += 1;
             self.meter.interrupt(cpu);
             self.meter.steal(cpu, took);
             self.held(entry, rmpopt_ns, rmpopt_ns);
-            self.driver.broadcast.push((core, begun));
         }
         // The sender waits with preemption off until the last has answered.
-        let waited = self.cost.ipi_send_ns(self.driver.broadcast.len() as u32) + longest;
+        let waited = self.cost.ipi_send_ns(sent) + longest;
         if let Some(cpu) = self.cpus.worker(leader) {
             self.meter.steal(cpu, waited);
             self.held(0, waited, 0);
@@ -428,16 +462,19 @@ impl Engine<'_> {
 
     // ---- batches ----
 
-    fn offer(&mut self, batch: &Batch, by: Time) {
+    fn offer(&mut self, batch: &Batch, by: Time, manner: Manner) {
         let core = batch.core;
         if self.driver.swallow > 0 && batch.function == RmpoptFunction::Verify {
             self.driver.swallow -= 1;
             return;
         }
-        let Some(budget) = self.policy.budget() else { return };
+        let Some(mut budget) = self.policy.budget() else { return };
+        if batch.function == RmpoptFunction::Verify && self.defect(Defect::Overstay) {
+            budget = Budget { hold_ns: Nanos::MAX, slow_ns: Nanos::MAX };
+        }
         self.drop_slot(core);
         let run = Run::new(*batch, budget);
-        let slot = Slot { run, by, turn: 0, holding: false, woken: false, begun: false };
+        let slot = Slot { run, by, manner, turn: 0, holding: false, woken: false, begun: false };
         if let Some(place) = self.driver.slots.get_mut(core.index()) {
             *place = Some(slot);
         }
@@ -472,6 +509,8 @@ impl Engine<'_> {
         let forced = slot.by.as_ns().max(now);
         let at = match busy {
             _ if slot.woken => now,
+            _ if slot.manner == Manner::Ipi && slot.begun => now + TICK_NS,
+            _ if slot.manner != Manner::Tick => forced,
             Some(cpu) if slot.begun => self.cpus.next_tick(cpu, now),
             Some(cpu) => self.cpus.next_tick(cpu, now).min(forced),
             None if slot.by == Time::NEVER => return,
@@ -490,9 +529,17 @@ impl Engine<'_> {
         if slot.turn != turn || slot.holding {
             return;
         }
-        let rides = busy.is_some() && (slot.begun || slot.by.as_ns() > now);
+        let rides =
+            slot.manner == Manner::Tick && busy.is_some() && (slot.begun || slot.by.as_ns() > now);
         let overhead = if slot.woken {
             0
+        } else if slot.manner == Manner::Ipi {
+            self.meter.counts.ipis += 1;
+            self.meter.interrupt(cpu);
+            if let Some(sender) = self.cpus.worker(self.control()) {
+                self.meter.steal(sender, self.cost.ipi_send_ns(1));
+            }
+            self.cost.ipi_target + self.guest_exit(cpu)
         } else if rides {
             self.cost.tick_extra
         } else {
@@ -564,8 +611,10 @@ impl Engine<'_> {
         }
         slot.holding = false;
         let report: BatchReport = *slot.run.report();
-        // A busy core goes on with its ticks; an idle one in the work item.
-        let leaves = slot.woken && (busy || report.finished);
+        // A busy core goes on with its ticks; an idle one in the work item, as any core does whose
+        // followers are work items.
+        let rides_on = busy && slot.manner == Manner::Tick;
+        let leaves = slot.woken && (rides_on || report.finished);
         if leaves {
             slot.woken = false;
         }

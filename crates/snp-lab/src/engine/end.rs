@@ -195,6 +195,7 @@ impl Engine<'_> {
             self.note_guest(traced, || format!("ordinary guest {name} ended"));
         } else {
             self.retire_asid(index);
+            self.tell(PolicyEvent::GuestMemoryFreed);
             if leaked > 0 {
                 let stay = if leaked == 1 { "stays" } else { "stay" };
                 let pages = things(leaked, "page");

@@ -4,9 +4,10 @@ use rmpopt_core::{CoreId, Event as PolicyEvent, Request as PolicyRequest};
 use snp_defs::RmpoptBase;
 
 use super::Engine;
+use crate::policies::Kind;
 use crate::report::TimelineKind;
 use crate::rmp::RmpError;
-use crate::scenario::{Action, PolicyName};
+use crate::scenario::Action;
 
 impl Engine<'_> {
     pub(super) fn scenario_event(&mut self, index: usize) -> Result<(), RmpError> {
@@ -41,7 +42,7 @@ impl Engine<'_> {
     /// Whether CPUs may not come and go: upstream forbids it from v8 on while SNP is up
     /// (spec/rmpopt.md 4).
     pub(super) fn hotplug_disabled(&self) -> bool {
-        self.setup.policy == PolicyName::V10
+        matches!(self.setup.policy.kind(), Kind::Upstream(version) if version.hotplug_disabled)
             && self.refused.is_none()
             && (self.ledger.is_up() || self.shutting_down)
     }
@@ -54,7 +55,10 @@ impl Engine<'_> {
             format!("CPU {cpu} is {} already", if online { "online" } else { "offline" })
         } else if self.hotplug_disabled() {
             let stays = if online { "offline" } else { "online" };
-            format!("CPU {cpu} stays {stays}: v10 disables CPU hotplug while SNP is up")
+            format!(
+                "CPU {cpu} stays {stays}: {} disables CPU hotplug while SNP is up",
+                self.setup.policy
+            )
         } else {
             return true;
         };
@@ -125,6 +129,7 @@ impl Engine<'_> {
         if let Some(since) = self.driver.able_since.get_mut(core.index()) {
             *since = self.now;
         }
+        self.oracle_core(core);
         self.tell(PolicyEvent::CoreOnline { core, base, snp_en });
     }
 }

@@ -201,6 +201,7 @@ impl Engine<'_> {
 
     fn given_back(&mut self, region: Region, run: Extent) {
         if let Some(freed) = self.ledger.given_back(self.now, region.index(), run.pages) {
+            self.oracle_freed(region, freed);
             self.watch_liveness(region, freed);
         }
         self.probe_write(region, run.first, false);

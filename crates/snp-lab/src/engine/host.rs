@@ -124,6 +124,12 @@ impl Cpus {
         cpus.iter().copied().find(|&cpu| self.is_online(cpu))
     }
 
+    /// The core's CPUs that are online.
+    pub(super) fn online_of(&self, core: CoreId) -> impl Iterator<Item = u32> + '_ {
+        let cpus = self.by_core.get(core.index()).into_iter().flatten().copied();
+        cpus.filter(|&cpu| self.is_online(cpu))
+    }
+
     /// A CPU of the core that runs a guest and so has ticks.
     pub(super) fn busy(&self, core: CoreId) -> Option<u32> {
         let cpus = self.by_core.get(core.index())?;

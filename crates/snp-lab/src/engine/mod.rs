@@ -18,6 +18,7 @@ mod laws;
 mod ledger;
 mod meter;
 mod notes;
+mod oracle;
 mod queue;
 mod report;
 mod slices;
@@ -28,9 +29,10 @@ mod writes;
 use std::sync::atomic::AtomicU64;
 
 use rand_pcg::Pcg64Mcg;
+use rmpopt_core::upstream::Version;
 use rmpopt_core::{
-    Activity, Buffers, Config, CoreCell, Facts, Host as _, Off, Policy, RegionCell, Tracked, V10,
-    WorstCase, v10, words_for, words_needed,
+    Activity, Buffers, Config, CoreCell, Facts, Host as _, Off, Policy, RegionCell, Tracked,
+    Upstream, WorstCase, words_for, words_needed,
 };
 use snp_defs::{Region, Window};
 use snp_model::UnitConfig;
@@ -42,6 +44,7 @@ use self::host::{Cpus, HostView, TICK_NS};
 use self::laws::Laws;
 use self::ledger::Ledger;
 use self::meter::Meter;
+use self::oracle::Oracle;
 use self::queue::{Event, Queue};
 use crate::boot::{BootLayout, boot};
 use crate::choose;
@@ -49,11 +52,12 @@ use crate::cost::CostModel;
 use crate::error::LabError;
 use crate::memory::PhysicalMemory;
 use crate::placement::Allocator;
+use crate::policies::Kind;
 use crate::report::{RegionMark, SHARE_POINTS, TimelineEntry, TimelineKind, TraceReport};
 use crate::rmp::{Extents, HostRmp, Pages, RmpError};
 use crate::scenario::{
-    FidelityChoice, Grain, GuestKind, GuestSpec, MemorySpec, Nanos, PolicyName, Progress, SECOND,
-    Setup, TRACE_START, TopologySpec,
+    FidelityChoice, Grain, GuestKind, GuestSpec, MemorySpec, Nanos, Progress, SECOND, Setup,
+    TRACE_START, TopologySpec,
 };
 use crate::seeded::{Defect, Seeded};
 use crate::topology::Topology;
@@ -156,7 +160,7 @@ impl<'a> Engine<'a> {
         } else {
             Box::new(Extents::new(cores, regions, &boot, unit))
         };
-        let config = policy_config(&scenario.policy);
+        let config = setup.policy.configure(policy_config(&scenario.policy));
         let facts = Facts {
             segmented_rmp_enabled: boot.rmpopt_possible(),
             ..Facts::venice(topology.cpu_count())
@@ -332,6 +336,7 @@ impl<'a> Engine<'a> {
             Event::Turn { core, turn } => self.turn(core, turn),
             Event::HoldEnd { core, turn } => self.end_hold(core, turn),
             Event::BroadcastEnd { region, ticket } => self.end_broadcast(region, ticket),
+            Event::Oracle { region, freed } => self.oracle_due(region, freed),
             Event::LivenessDue { region, freed } => self.liveness_due(region, freed),
         }
         Ok(())
@@ -393,10 +398,17 @@ fn choose_policy(
         Ok(proof) => proof,
         Err(refusal) => return (Box::new(Off::default()), Some(refusal.to_string())),
     };
-    let policy: Box<dyn Policy> = match setup.policy {
-        PolicyName::Off => Box::new(Off::default()),
-        PolicyName::V10 => Box::new(V10::new(proof, v10_delay(setup))),
-        PolicyName::Tracked => {
+    let policy: Box<dyn Policy> = match setup.policy.kind() {
+        Kind::Off => Box::new(Off::default()),
+        Kind::Upstream(version) => {
+            let own = vec![Window::default(); cores as usize];
+            Box::new(Upstream::with_windows(proof, version, upstream_delay(setup, version), own))
+        }
+        Kind::Oracle { delayed } => {
+            let delay_ns = if delayed { config.delay_ns } else { 0 };
+            Box::new(Oracle::new(setup.policy.as_str(), delay_ns))
+        }
+        Kind::Tracked { .. } => {
             let storage = Buffers {
                 regions: vec![RegionCell::default(); regions as usize],
                 cores: vec![CoreCell::default(); cores as usize],
@@ -408,9 +420,10 @@ fn choose_policy(
     (policy, None)
 }
 
-/// Upstream's delay, unless the scenario says another.
-fn v10_delay(setup: &Setup) -> Nanos {
-    setup.scenario.policy.delay.unwrap_or(v10::DELAY_NS)
+/// A version's delay, unless the scenario says another; a version without one keeps to that.
+fn upstream_delay(setup: &Setup, version: &Version) -> Nanos {
+    let delay = setup.scenario.policy.delay.filter(|_| version.delay_ns > 0);
+    delay.unwrap_or(version.delay_ns)
 }
 
 /// When the last thing that is known beforehand happens.

@@ -40,6 +40,8 @@ pub(super) enum Event {
     HoldEnd { core: CoreId, turn: u64 },
     /// A region's RMPOPT has ended on every core that was interrupted for it.
     BroadcastEnd { region: Region, ticket: Ticket },
+    /// `oracle-delayed` optimises the region now, if it stayed free since it was freed.
+    Oracle { region: Region, freed: u64 },
     /// Law 3: by now the region must be optimised, if it stayed free since it was freed.
     LivenessDue { region: Region, freed: u64 },
 }

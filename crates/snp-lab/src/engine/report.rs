@@ -1,9 +1,11 @@
 //! The report of a run.
 
 use rmpopt_core::table;
+use rmpopt_core::upstream::version::Trigger;
 use snp_defs::Region;
 
 use super::{Engine, REJECTED_NOTES, mark_of};
+use crate::policies::Kind;
 use crate::report::{
     DriverReport, Fact, HostReport, MapReport, NeverReport, RegionMark, RunReport, TimelineEntry,
     TimelineKind, WindowReport,
@@ -163,8 +165,8 @@ impl Engine<'_> {
         windows.sort_by_key(|window| window.base_region);
         let mut facts = Vec::new();
         let config = &self.config;
-        match self.setup.policy {
-            PolicyName::Tracked => {
+        match self.setup.policy.kind() {
+            Kind::Tracked { .. } => {
                 facts.push(Fact::new("delay after last activity", time(config.delay_ns)));
                 facts.push(Fact::new("delay bound", time(config.bound_ns)));
                 facts.push(Fact::new("tick", time(config.tick_ns)));
@@ -177,11 +179,17 @@ impl Engine<'_> {
                 facts.push(Fact::new("audit", time(config.audit_ns)));
                 facts.push(Fact::new("drains of marks", count(self.meter.counts.drains)));
             }
-            PolicyName::V10 => {
-                let delay = super::v10_delay(self.setup);
-                facts.push(Fact::new("delay after a guest's end", time(delay)));
+            Kind::Upstream(version) if version.trigger == Trigger::RequestOnly => {}
+            Kind::Upstream(version) => {
+                facts.push(Fact::new(
+                    "delay after a guest's end",
+                    time(super::upstream_delay(self.setup, version)),
+                ));
             }
-            PolicyName::Off => {}
+            Kind::Oracle { delayed: true } => {
+                facts.push(Fact::new("delay after last activity", time(config.delay_ns)));
+            }
+            Kind::Oracle { delayed: false } | Kind::Off => {}
         }
         if self.setup.policy != PolicyName::Off {
             facts.push(Fact::new("liveness bound", time(self.bound_ns)));

@@ -54,6 +54,7 @@ impl Engine<'_> {
             let covered = windows.iter().flatten().filter(|window| window.covers(region)).count();
             (boot_pages.get(index).copied().unwrap_or(0), covered as u32)
         });
+        self.oracle_init();
         let assigned: u64 = boot_pages.iter().sum();
         self.note(
             TimelineKind::Snp,
@@ -118,6 +119,7 @@ impl Engine<'_> {
 
     /// The driver has stopped: the firmware may clear SNP_EN.
     pub(super) fn finish_shutdown(&mut self) {
+        self.oracle_clear();
         // A core that is away is cleared when it returns.
         let set: Vec<_> = (0..self.view.cores())
             .filter(|&core| self.cpus.worker(CoreId(core)).is_some())

@@ -8,10 +8,11 @@ mod property;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicU64;
 
+use crate::rmpopt_core::upstream::Version;
 use crate::rmpopt_core::{
     words_for, words_needed, Action, Activity, Batch, BatchReport, Buffers, Config, CoreCell,
-    CoreId, Event, Facts, Host, Policy, RegionCell, Request, Run, Step, Ticket, Time, Tracked,
-    Verdict, V10,
+    CoreId, Event, Facts, Host, Policy, Reach, RegionCell, Request, Run, Step, Ticket, Time,
+    Tracked, Upstream, Verdict,
 };
 use crate::snp_defs::{Region, RmpoptBase, RmpoptFunction};
 
@@ -191,8 +192,8 @@ pub(crate) fn tracked(layout: Layout, config: Config) -> Machine<Plane> {
 }
 
 /// Upstream's policy on a host like this; SNP is down.
-pub(crate) fn v10(layout: Layout, delay_ns: u64) -> Machine<V10> {
-    Machine::new(V10::new(Facts::venice(1).check().unwrap(), delay_ns), layout)
+pub(crate) fn upstream(layout: Layout, version: &'static Version) -> Machine<Upstream> {
+    Machine::new(Upstream::new(Facts::venice(1).check().unwrap(), version), layout)
 }
 
 impl<P: Policy> Machine<P> {
@@ -260,8 +261,9 @@ impl<P: Policy> Machine<P> {
                 self.assert_fresh(ticket);
                 self.verifies.push(Asked { core, region, ticket, verdict: None });
             }
-            Action::Offer { ref batch, by } => self.offered(batch, by),
-            Action::Broadcast { leader, region, ticket } => {
+            Action::Offer { ref batch, by, .. } => self.offered(batch, by),
+            Action::Broadcast { leader, region, reach, ticket } => {
+                assert_eq!(reach, Reach::OtherCores, "the machine knows no other");
                 self.log.push(format!("broadcast -{leader}:{region}"));
                 self.assert_fresh(ticket);
                 assert!(self.broadcast.replace((leader, region, ticket)).is_none());

@@ -6,7 +6,7 @@ use std::hash::BuildHasher;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
-use super::{tracked, v10, Layout, Machine, Plane};
+use super::{tracked, upstream, Layout, Machine, Plane};
 use crate::rmpopt_core::{Config, Event, Policy, Request, Time, WorstCase, MILLISECOND, SECOND};
 use crate::snp_defs::RmpoptBase;
 
@@ -243,7 +243,7 @@ proptest! {
         layout in layout(),
         happenings in prop::collection::vec(happening(), 1..100),
     ) {
-        let mut machine = v10(layout, 10 * SECOND);
+        let mut machine = upstream(layout, &crate::rmpopt_core::upstream::version::V10);
         machine.snp_init();
         for what in happenings {
             // Upstream forbids hotplug while SNP is up, and cannot be unloaded.

@@ -2,7 +2,7 @@
 
 use core::num::NonZeroU64;
 
-use crate::rmpopt_core::{LivenessBound, WorstCase, MICROSECOND, MILLISECOND, SECOND};
+use crate::rmpopt_core::{LivenessBound, Manner, WorstCase, MICROSECOND, MILLISECOND, SECOND};
 use crate::snp_defs::Window;
 
 /// Parameters of [`Tracked`](super::Tracked). All times in nanoseconds.
@@ -40,6 +40,11 @@ pub struct Config {
     pub cap_ns_per_minute: u64,
     /// Without probes: regions that are not optimised verified per second, in turn; 0 with probes.
     pub sweep_per_second: u32,
+    /// What takes followers' CPUs; other than by [`Manner::Tick`] they do not wait for
+    /// [`Self::follow_ns`].
+    pub manner: Manner,
+    /// All cores take upstream's window, the lowest 2 TiB, instead of their own memory's.
+    pub lowest_window: bool,
     /// A base may be written again within one SNP_INIT (silicon known to clear the table then).
     pub trust_base_clear: bool,
 }
@@ -62,6 +67,8 @@ impl Default for Config {
             audit_regions: 32,
             cap_ns_per_minute: 0,
             sweep_per_second: 0,
+            manner: Manner::Tick,
+            lowest_window: false,
             trust_base_clear: false,
         }
     }

@@ -3,7 +3,7 @@
 use super::Tracked;
 use crate::rmpopt_core::storage::{CoreState, Offered};
 use crate::rmpopt_core::{
-    Action, Batch, BatchReport, CoreId, Policy, Storage, Ticket, Time, WindowMask,
+    Action, Batch, BatchReport, CoreId, Manner, Policy, Storage, Ticket, Time, WindowMask,
 };
 use crate::snp_defs::{Region, RmpoptFunction, Window};
 
@@ -29,7 +29,9 @@ impl<S: Storage> Tracked<S> {
             if count <= out.map_or(0, |offered| offered.regions) {
                 continue;
             }
-            let fresh = if self.first_pass { now } else { now.after(self.config.follow_ns) };
+            let manner = self.config.manner;
+            let at_once = self.first_pass || manner != Manner::Tick;
+            let fresh = if at_once { now } else { now.after(self.config.follow_ns) };
             let by = out.map_or(fresh, |offered| offered.by);
             let ticket = self.ticket();
             let serial = ticket.serial;
@@ -44,6 +46,7 @@ impl<S: Storage> Tracked<S> {
             return Some(Action::Offer {
                 batch: Batch { core, ticket, function, window, regions },
                 by,
+                manner,
             });
         }
         self.offers_wanted = false;
@@ -157,7 +160,7 @@ impl<S: Storage> Tracked<S> {
             self.audited = core.0;
             let function = RmpoptFunction::Report;
             let batch = Batch { core, ticket, function, window: cell.window, regions };
-            return Some(Action::Offer { batch, by });
+            return Some(Action::Offer { batch, by, manner: Manner::Tick });
         }
         None
     }

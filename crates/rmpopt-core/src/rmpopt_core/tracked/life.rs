@@ -18,10 +18,11 @@ impl<S: Storage> Tracked<S> {
         self.storage.regions_mut().fill(RegionCell::default());
         self.leaders.clear();
         let mut chosen: Chosen = [None; MAX_WINDOWS];
+        let lowest = self.config.lowest_window;
         for core in (0..self.cores()).map(CoreId) {
             let there = core.0 < host.cores();
             let window =
-                if there { chosen_for(&mut chosen, host, core) } else { Window::default() };
+                if there { chosen_for(&mut chosen, host, core, lowest) } else { Window::default() };
             let participates = there && host.participates(core);
             let state = if participates { CoreState::Waiting } else { CoreState::Out };
             if let Some(cell) = self.storage.cores_mut().get_mut(core.index()) {
@@ -261,18 +262,19 @@ impl<S: Storage> Tracked<S> {
 }
 
 /// The window of a core's node, chosen when it is first asked for.
-fn chosen_for(chosen: &mut Chosen, host: &dyn Host, core: CoreId) -> Window {
+fn chosen_for(chosen: &mut Chosen, host: &dyn Host, core: CoreId, lowest: bool) -> Window {
+    let choose = || if lowest { window::lowest(host) } else { window::own_memory(host, core) };
     let node = host.node(core);
     for slot in chosen {
         match *slot {
             Some((known, window)) if known == node => return window,
             Some(_) => {}
             None => {
-                let window = window::own_memory(host, core);
+                let window = choose();
                 *slot = Some((node, window));
                 return window;
             }
         }
     }
-    window::own_memory(host, core)
+    choose()
 }

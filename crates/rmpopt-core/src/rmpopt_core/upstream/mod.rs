@@ -1,4 +1,6 @@
-//! `v10`: upstream's design, as faithful as spec/rmpopt.md 4 allows.
+//! Upstream's series, v1 to v10, and two ideas from its review, as faithful as spec/rmpopt.md 4 allows.
+//!
+//! One policy; what a version does differently is a row of [`version`]. Of v10:
 //!
 //! * SNP_INIT: every core's base is written, one core after the other, all with the lowest RAM as
 //!   base; a pass is queued with no delay.
@@ -7,18 +9,27 @@
 //!   region by region, one interrupt to every other core, waited for. No result is looked at.
 //! * A request during a pass queues another. Teardown waits for the pass and writes 0 everywhere.
 //!
-//! `WQ_UNBOUND` work runs where the scheduler puts it; here always on the first enabled core
-//! (assumed).
+//! `WQ_UNBOUND` work runs where the scheduler puts it; here always on the first online core, or the
+//! first enabled one where the version sees to that (assumed).
 
+#[cfg(test)]
+mod tests;
+pub mod version;
+
+use core::borrow::BorrowMut;
+
+pub use self::version::Version;
+use self::version::{Lead, Trigger, Windows};
 use crate::rmpopt_core::bits::CoreSet;
 use crate::rmpopt_core::{
-    window, Action, Budget, Capable, Claims, CoreId, Event, Host, LivenessBound, Policy, Request,
-    Serial, Ticket, Time, WorstCase, SECOND,
+    bits, window, Action, Budget, Capable, Claims, CoreId, Drained, Event, Host, LivenessBound,
+    Policy, Request, Serial, Ticket, Time, Verdict, WindowMask, WorstCase, SECOND,
 };
 use crate::snp_defs::{Region, RmpoptBase, Window};
 
-/// Upstream's `RMPOPT_WORK_TIMEOUT`.
-pub const DELAY_NS: u64 = 10 * SECOND;
+/// How often the marks that feed the map are drained, while there are any (assumed; upstream would
+/// set its bits where pages change hands).
+const MAP_TICK_NS: u64 = SECOND;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
@@ -45,18 +56,27 @@ enum Phase {
     Stopped,
 }
 
-/// The policy; it needs no storage but two masks of cores.
+/// The policy; it needs no storage but masks, and for v1 a window per core.
 #[derive(Debug)]
-pub struct V10 {
-    phase: Phase,
+pub struct Upstream<W = [Window; 0]> {
+    version: &'static Version,
     delay_ns: u64,
+    phase: Phase,
     init: u32,
     serial: Serial,
     participates: CoreSet,
     enabled: CoreSet,
+    online: CoreSet,
+    /// The lowest RAM's: where every pass begins.
     window: Window,
-    /// First region past the pass: top of RAM rounded up, at most 2 TiB from the base.
+    /// Windows of the first so many cores; others have the lowest.
+    own: W,
+    /// First region past the pass: top of RAM rounded up, mostly at most 2 TiB from the base.
     end: u32,
+    /// The map: slots of regions that a pass is to try.
+    held: WindowMask,
+    /// Slots of regions that the followers of this pass are interrupted for.
+    follow: WindowMask,
     /// When the next pass begins.
     queued: Option<Time>,
     armed: Time,
@@ -69,18 +89,35 @@ pub struct V10 {
     first_pass_over: bool,
 }
 
-impl V10 {
-    /// Upstream's driver with its delay of 10 s ([`DELAY_NS`]) or another.
-    pub const fn new(_proof: Capable, delay_ns: u64) -> Self {
+impl Upstream {
+    /// A version whose cores all have the same window.
+    pub const fn new(proof: Capable, version: &'static Version) -> Self {
+        Self::with_windows(proof, version, version.delay_ns, [])
+    }
+}
+
+impl<W> Upstream<W> {
+    /// A version with another delay than its own; `own` has room for each core's window.
+    pub const fn with_windows(
+        _proof: Capable,
+        version: &'static Version,
+        delay_ns: u64,
+        own: W,
+    ) -> Self {
         Self {
-            phase: Phase::Down,
+            version,
             delay_ns,
+            phase: Phase::Down,
             init: 0,
             serial: 0,
             participates: CoreSet::EMPTY,
             enabled: CoreSet::EMPTY,
+            online: CoreSet::EMPTY,
             window: Window { base: Region::ZERO },
+            own,
             end: 0,
+            held: WindowMask::EMPTY,
+            follow: WindowMask::EMPTY,
             queued: None,
             armed: Time::NEVER,
             bases_out: 0,
@@ -90,7 +127,9 @@ impl V10 {
             first_pass_over: true,
         }
     }
+}
 
+impl<W: BorrowMut<[Window]>> Upstream<W> {
     fn ticket(&mut self) -> Ticket {
         self.serial = self.serial.wrapping_add(1);
         Ticket { init: self.init, mark: 0, serial: self.serial }
@@ -102,31 +141,74 @@ impl V10 {
         self.enabled.clear();
         for core in (0..host.cores().min(CoreSet::MAX)).map(CoreId) {
             self.participates.put(core, host.participates(core));
+            self.online.put(core, host.participates(core));
         }
         self.window = window::lowest(host);
+        for (core, own) in (0..host.cores()).map(CoreId).zip(self.own.borrow_mut()) {
+            *own = match self.version.windows {
+                Windows::Lowest => self.window,
+                Windows::Own => window::start_of_own(host, core),
+            };
+        }
         let window_end = self.window.base.get().saturating_add(Window::REGIONS);
-        self.end = host.spanned_regions().min(window_end);
+        self.end = host.spanned_regions();
+        if !self.version.whole_ram {
+            self.end = self.end.min(window_end);
+        }
+        for slot in 0..Window::REGIONS {
+            self.held.insert(slot);
+        }
         self.phase = Phase::Programming { next: 0 };
-        self.queued = Some(now);
+        self.queued = Some(now.after(self.version.first_ns));
         self.stopping = None;
         self.armed = Time::NEVER;
         self.first_pass_over = false;
     }
 
-    /// The region after the leader's; followers start over when it has been through all.
-    fn led(&mut self, region: u32) {
-        let next = region.saturating_add(1);
-        self.phase = if next < self.end {
-            Phase::Leading { region: next, asked: false }
-        } else {
-            Phase::Following { region: self.window.base.get(), asked: false }
-        };
+    fn window_of(&self, core: CoreId) -> Window {
+        self.own.borrow().get(core.index()).copied().unwrap_or(self.window)
     }
 
-    fn followed(&mut self, region: u32) {
-        let next = region.saturating_add(1);
-        if next < self.end {
-            self.phase = Phase::Following { region: next, asked: false };
+    /// The first region from `from` on that lies in the pass, and in `mask` if there is one.
+    fn next_of(&self, from: u32, mask: Option<&WindowMask>) -> Option<u32> {
+        let next = match mask {
+            None => from,
+            Some(mask) => {
+                let slot = mask.next(from.wrapping_sub(self.window.base.get()))?;
+                self.window.base.get().saturating_add(slot)
+            }
+        };
+        (next < self.end).then_some(next)
+    }
+
+    /// The leader's next region; then the followers start over.
+    fn lead_on(&mut self, from: u32) {
+        let next = self.next_of(from, self.version.map.then_some(&self.held));
+        match next.filter(|_| self.version.lead != Lead::None) {
+            Some(region) => self.phase = Phase::Leading { region, asked: false },
+            None => self.follow_on(self.window.base.get()),
+        }
+    }
+
+    /// The leader has been at `region`; `follow` notes whether the others are to go there.
+    fn led(&mut self, region: u32, verdict: Verdict) {
+        let clean = verdict == Verdict::Clean;
+        if let Some(slot) = Region::new(region).and_then(|region| self.window.slot(region)) {
+            if clean {
+                self.held.remove(slot);
+            }
+            if clean || !self.version.only_clean {
+                self.follow.insert(slot);
+            }
+        }
+        self.lead_on(region.saturating_add(1));
+    }
+
+    /// The followers' next region; then the pass is over.
+    fn follow_on(&mut self, from: u32) {
+        let mask = (self.version.lead != Lead::None).then_some(&self.follow);
+        if let Some(region) = self.next_of(from, mask) {
+            self.phase = Phase::Following { region, asked: false };
         } else {
             self.phase = Phase::Idle;
             self.passes = self.passes.wrapping_add(1);
@@ -134,8 +216,33 @@ impl V10 {
         }
     }
 
+    /// The core on which a pass runs.
     fn leader(&self) -> Option<CoreId> {
-        self.enabled.next(0)
+        match self.version.lead {
+            Lead::Held => self.online.next(0),
+            Lead::None | Lead::HeldEnabled | Lead::Rescheduled => self.enabled.next(0),
+        }
+    }
+
+    /// A pass is asked for, `delay_ns` from now.
+    fn queue(&mut self, now: Time, delay_ns: u64) {
+        let runs = matches!(self.phase, Phase::Leading { .. } | Phase::Following { .. });
+        if self.version.restarts || !runs && self.queued.is_none() {
+            self.queued = Some(now.after(delay_ns));
+        }
+    }
+
+    /// Regions of which pages changed hands are tried by the next pass.
+    fn drained(&mut self, drained: Drained) {
+        let marks = [drained.shared | drained.lost];
+        let mut from = 0;
+        while let Some(bit) = bits::next_set(&marks, from) {
+            from = bit.wrapping_add(1);
+            let number = drained.word.saturating_mul(64).saturating_add(bit);
+            if let Some(slot) = Region::new(number).and_then(|region| self.window.slot(region)) {
+                self.held.insert(slot);
+            }
+        }
     }
 
     /// What an idle driver does: stop, begin a queued pass, or wait for it.
@@ -152,7 +259,8 @@ impl V10 {
                 self.first_pass_over = true;
                 return None;
             }
-            self.phase = Phase::Leading { region: self.window.base.get(), asked: false };
+            self.follow = WindowMask::EMPTY;
+            self.lead_on(self.window.base.get());
             return self.poll(now);
         }
         if self.armed == at {
@@ -163,49 +271,56 @@ impl V10 {
     }
 }
 
-impl Policy for V10 {
+impl<W: BorrowMut<[Window]>> Policy for Upstream<W> {
     fn name(&self) -> &'static str {
-        "v10"
+        self.version.name
     }
 
-    /// v8 on claims 4 and 6 besides 1 and 2; upstream bounds neither time to optimise nor holds
-    /// (DESIGN "What is counted").
     fn claims(&self) -> Claims {
-        Claims::of(&[1, 2, 4, 6])
+        self.version.claims
     }
 
     fn handle(&mut self, now: Time, event: Event<'_>) {
         match event {
             Event::SnpInitialised(host) => self.initialise(now, host),
             Event::BaseWritten { core, base, snp_en } => {
-                let on = snp_en && base == Some(RmpoptBase::enabled_at(self.window.base));
+                let window = self.window_of(core);
+                let on = snp_en && base == Some(RmpoptBase::enabled_at(window.base));
                 self.enabled.put(core, on);
                 self.bases_out = self.bases_out.saturating_sub(1);
             }
-            Event::GuestDecommissioned if self.phase != Phase::Down => {
-                self.queued = Some(now.after(self.delay_ns));
+            Event::GuestDecommissioned
+                if self.phase != Phase::Down && self.version.trigger == Trigger::Decommission =>
+            {
+                self.queue(now, self.delay_ns);
             }
-            Event::Request(Request::Optimise) if self.phase != Phase::Down => {
-                self.queued = Some(now);
+            Event::GuestMemoryFreed
+                if self.phase != Phase::Down && self.version.trigger == Trigger::MemoryFreed =>
+            {
+                self.queue(now, self.delay_ns);
             }
+            Event::Request(Request::Optimise) if self.phase != Phase::Down => self.queue(now, 0),
+            Event::Drained(drained) => self.drained(drained),
             Event::Request(Request::Pause) => self.paused = true,
             Event::Request(Request::Resume) => self.paused = false,
-            Event::Verified { ticket, .. } if ticket.init == self.init => {
+            Event::Verified { ticket, verdict, .. } if ticket.init == self.init => {
                 if let Phase::Leading { region, asked: true } = self.phase {
-                    self.led(region);
+                    self.led(region, verdict);
                 }
             }
             Event::BroadcastDone { ticket } if ticket.init == self.init => {
                 if let Phase::Following { region, asked: true } = self.phase {
-                    self.followed(region);
+                    self.follow_on(region.saturating_add(1));
                 }
             }
+            Event::CoreOnline { core, .. } => self.online.put(core, true),
             Event::CoreOffline(core) => {
                 self.enabled.put(core, false);
+                self.online.put(core, false);
             }
             Event::Timer => self.armed = Time::NEVER,
             Event::Quiesced if self.phase == Phase::Quiescing => {
-                let clear = self.stopping == Some(true);
+                let clear = self.version.clears && self.stopping == Some(true);
                 self.phase = if clear { Phase::Clearing { next: 0 } } else { Phase::Stopped };
             }
             Event::SnpGoingDown => self.stopping = Some(true),
@@ -229,7 +344,8 @@ impl Policy for V10 {
                 };
                 self.bases_out = self.bases_out.saturating_add(1);
                 self.phase = Phase::Programming { next: core.0.saturating_add(1) };
-                Some(Action::WriteBase { core, base: RmpoptBase::enabled_at(self.window.base) })
+                let base = RmpoptBase::enabled_at(self.window_of(core).base);
+                Some(Action::WriteBase { core, base })
             }
             Phase::Idle => self.poll_idle(now),
             Phase::Down
@@ -251,7 +367,8 @@ impl Policy for V10 {
                 let (leader, number) = (self.leader()?, Region::new(region)?);
                 let ticket = self.ticket();
                 self.phase = Phase::Following { region, asked: true };
-                Some(Action::Broadcast { leader, region: number, ticket })
+                let reach = self.version.reach;
+                Some(Action::Broadcast { leader, region: number, reach, ticket })
             }
             Phase::Clearing { next: from } => {
                 let Some(core) = self.enabled.next(from) else {
@@ -275,7 +392,11 @@ impl Policy for V10 {
     }
 
     fn tick_ns(&self) -> Option<u64> {
-        None
+        self.version.map.then_some(MAP_TICK_NS)
+    }
+
+    fn leader_reschedules(&self) -> bool {
+        !matches!(self.version.lead, Lead::Held | Lead::HeldEnabled)
     }
 
     fn budget(&self) -> Option<Budget> {
@@ -299,134 +420,6 @@ impl Policy for V10 {
     }
 
     fn window(&self, core: CoreId) -> Option<Window> {
-        self.participates.contains(core).then_some(self.window)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::rmpopt_core::tests::{self, Layout};
-    use crate::rmpopt_core::window::tests::Plain;
-    use crate::rmpopt_core::{Facts, Verdict};
-
-    fn host() -> Plain {
-        Plain { sockets: 1, nodes_per_socket: 1, cores_per_node: 3, regions_per_node: 4, hole: 0 }
-    }
-
-    /// Answers everything at once; returns the actions as short texts.
-    fn drive(policy: &mut V10, now: Time) -> Vec<String> {
-        let mut seen = Vec::new();
-        while let Some(action) = policy.poll(now) {
-            match action {
-                Action::WriteBase { core, base } => {
-                    seen.push(format!("base {core} {:#x}", base.raw()));
-                    policy.handle(now, Event::BaseWritten { core, base: Some(base), snp_en: true });
-                }
-                Action::Verify { core, region, ticket } => {
-                    seen.push(format!("verify {core} {region}"));
-                    let verdict = Verdict::Dirty;
-                    policy
-                        .handle(now, Event::Verified { ticket, core, region, verdict, took_ns: 1 });
-                }
-                Action::Broadcast { leader, region, ticket } => {
-                    seen.push(format!("broadcast -{leader} {region}"));
-                    policy.handle(now, Event::BroadcastDone { ticket });
-                }
-                Action::ArmTimer(at) => seen.push(format!("timer {at:?}")),
-                Action::Quiesce => policy.handle(now, Event::Quiesced),
-                Action::Stopped => seen.push("stopped".into()),
-                other @ Action::Offer { .. } => panic!("unexpected {other:?}"),
-            }
-        }
-        seen
-    }
-
-    fn up() -> V10 {
-        let proof = Facts::venice(6).check().unwrap();
-        let mut policy = V10::new(proof, DELAY_NS);
-        policy.handle(Time::ZERO, Event::SnpInitialised(&host()));
-        let seen = drive(&mut policy, Time::ZERO);
-        assert_eq!(seen[..3], ["base 0 0x1", "base 1 0x1", "base 2 0x1"]);
-        assert_eq!(seen[3..7], ["verify 0 0", "verify 0 1", "verify 0 2", "verify 0 3"]);
-        // Dirty or not, every follower is interrupted for every region.
-        assert_eq!(seen[7], "broadcast -0 0");
-        assert_eq!(seen.len(), 11);
-        assert!(policy.first_pass_over() && policy.passes() == 1);
-        policy
-    }
-
-    #[test]
-    fn guests_ends_restart_the_timer() {
-        let mut policy = up();
-        policy.handle(Time::from_ns(SECOND), Event::GuestDecommissioned);
-        assert_eq!(drive(&mut policy, Time::from_ns(SECOND)), ["timer 11.000000s"]);
-        policy.handle(Time::from_ns(5 * SECOND), Event::GuestDecommissioned);
-        assert_eq!(drive(&mut policy, Time::from_ns(5 * SECOND)), ["timer 15.000000s"]);
-        policy.handle(Time::from_ns(15 * SECOND), Event::Timer);
-        assert_eq!(drive(&mut policy, Time::from_ns(15 * SECOND)).len(), 8);
-    }
-
-    #[test]
-    fn teardown_clears_every_base() {
-        let mut policy = up();
-        policy.handle(Time::from_ns(SECOND), Event::SnpGoingDown);
-        let seen = drive(&mut policy, Time::from_ns(SECOND));
-        assert_eq!(seen, ["base 0 0x0", "base 1 0x0", "base 2 0x0", "stopped"]);
-    }
-
-    #[test]
-    fn a_request_in_a_pass_queues_another() {
-        let mut machine = tests::v10(Layout::new(2, 2), DELAY_NS);
-        machine.snp_init();
-        machine.base(0);
-        machine.base(0);
-        machine.answer_verify(0);
-        machine.request(Request::Optimise);
-        machine.until(Time::from_ns(SECOND));
-        assert_eq!(machine.policy.passes(), 2);
-    }
-
-    #[test]
-    fn teardown_waits_for_the_pass() {
-        let mut machine = tests::v10(Layout::new(2, 2), DELAY_NS);
-        machine.snp_init();
-        machine.base(0);
-        machine.base(0);
-        machine.did();
-        machine.snp_shutdown();
-        machine.settle();
-        assert_eq!(
-            machine.did(),
-            [
-                "verify 0:1",
-                "broadcast -0:0",
-                "broadcast -0:1",
-                "quiesce",
-                "clear 0",
-                "clear 1",
-                "stopped",
-            ]
-        );
-    }
-
-    #[test]
-    fn without_cores_or_ram_the_first_pass_is_over_at_once() {
-        for (cores, regions) in [(0, 2), (2, 0)] {
-            let mut machine = tests::v10(Layout::new(cores, regions), DELAY_NS);
-            machine.snp_init();
-            machine.settle();
-            assert!(machine.policy.first_pass_over() && machine.policy.passes() == 0);
-            machine.snp_shutdown();
-            machine.settle();
-            assert!(machine.stopped);
-        }
-    }
-
-    #[test]
-    fn unload_leaves_the_bases() {
-        let mut policy = up();
-        policy.handle(Time::from_ns(SECOND), Event::Unload);
-        assert_eq!(drive(&mut policy, Time::from_ns(SECOND)), ["stopped"]);
+        self.participates.contains(core).then(|| self.window_of(core))
     }
 }
