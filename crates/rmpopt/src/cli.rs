@@ -63,6 +63,12 @@ pub(crate) enum Command {
     /// entry and RMPOPT bit must be the same.
     Replay(ReplayArgs),
 
+    /// Hold the emulated costs against what AMD posted: three figures fitted, three predicted.
+    ///
+    /// Under both readings of the slowdown of RMPOPTs that run together. Every simulated figure comes
+    /// from a run of the emulated host (docs/calibrate.md).
+    Calibrate(CalibrateArgs),
+
     /// Explain kernel logs, raw RMP entries and codes: what happened, to which page, what to do.
     ///
     /// Reads dmesg, journal and syslog of hosts and guests, of any kernel, pasted or piped. What it
@@ -100,6 +106,10 @@ pub(crate) struct CompareArgs {
     #[arg(long)]
     pub(crate) delay_sweep: bool,
 
+    /// What things cost: a TOML file (docs/costs.md).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) costs: Option<PathBuf>,
+
     /// Print the result as JSON, alone on standard output.
     #[arg(long)]
     pub(crate) json: bool,
@@ -107,6 +117,22 @@ pub(crate) struct CompareArgs {
     /// Write a report with pictures to this file: one page that needs nothing else.
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
+}
+
+/// Options of `rmpopt calibrate`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit codes: 0 every predicted figure is within 15 % and every cost in its \
+    range, 1 not so, 2 usage or a bad costs file, 3 a file cannot be read."
+)]
+pub(crate) struct CalibrateArgs {
+    /// Begin with the costs of this TOML file (docs/costs.md).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) costs: Option<PathBuf>,
+
+    /// Print the result as JSON, alone on standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Options of `rmpopt decode`. Codes are decimal, or hexadecimal with 0x; _ may stand between digits.
@@ -230,6 +256,10 @@ pub(crate) struct RunArgs {
     /// Stop after this much simulated time, such as 90s or 2h.
     #[arg(long, value_name = "DUR", value_parser = until)]
     pub(crate) until: Option<Nanos>,
+
+    /// What things cost: a TOML file (docs/costs.md).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) costs: Option<PathBuf>,
 
     /// How the RMP is held: every entry, or 2 MiB blocks. auto takes pages up to 64 GiB.
     #[arg(long, value_name = "HOW", default_value = "auto", value_parser = choice::<FidelityChoice>(&FidelityChoice::ALL.map(FidelityChoice::as_str)))]

@@ -7,6 +7,8 @@ use snp_host::{HostError, InputError, LogError, TopologyError, TraceError};
 
 /// A law the policy claims was broken.
 pub(crate) const LAW_VIOLATED: u8 = 1;
+/// The calibration does not hold.
+pub(crate) const OUT_OF_TOLERANCE: u8 = 1;
 /// Interrupted by Ctrl-C, as shells have it: 128 and the signal's number.
 pub(crate) const INTERRUPTED: u8 = 130;
 

@@ -1,8 +1,8 @@
 //! `rmpopt`: RMPOPT for Linux on an emulated SEV-SNP host.
 //!
 //! Thin: `cli` reads the command line, `commands` calls the libraries, `view` renders what they
-//! return. `compare` is what `rmpopt compare` runs and shows. `scenario`, `host_input` and `trace_input` turn files into the engine's terms, `codes` what is asked
-//! on the command line.
+//! return. `compare` is what `rmpopt compare` runs and shows. `scenario`, `host_input`, `trace_input` and
+//! `costs_input` turn files into the engine's terms, `codes` what is asked on the command line.
 
 #![forbid(unsafe_code)]
 
@@ -10,6 +10,7 @@ mod cli;
 mod codes;
 mod commands;
 mod compare;
+mod costs_input;
 mod exit;
 mod host_input;
 mod output;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         cli::Command::Run(args) => commands::run::run(args),
         cli::Command::Compare(args) => commands::compare::run(args),
         cli::Command::Decode(args) => commands::decode::run(args),
+        cli::Command::Calibrate(args) => commands::calibrate::run(args),
         cli::Command::Replay(args) => commands::replay::run(args),
     };
     result.unwrap_or_else(|failure| {

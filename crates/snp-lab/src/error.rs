@@ -22,4 +22,12 @@ pub enum LabError {
     /// The emulated hardware refused what the lab's books allow: a defect of the lab.
     #[error("the lab's books and the RMP disagree: {0}")]
     Rmp(#[from] RmpError),
+    /// A measured run did not come to the pass that was measured: a defect of the lab.
+    #[error("calibration: {passes} passes, expected {wanted}")]
+    Calibration {
+        /// Passes there were.
+        passes: usize,
+        /// Passes there had to be.
+        wanted: usize,
+    },
 }

@@ -2,6 +2,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod boot;
+pub mod calibrate;
 mod choose;
 pub mod cost;
 mod engine;

@@ -8,6 +8,7 @@ use core::str::FromStr;
 
 use snp_defs::PageSize;
 
+use crate::cost::{CostModel, Draws, Parallel};
 use crate::memory::{MapEntry, NodeMemory};
 pub use crate::policies::PolicyName;
 use crate::topology::{TopologyLists, TopologyNumbers};
@@ -55,6 +56,8 @@ pub struct Setup {
     pub policy: PolicyName,
     /// How the RMP is held.
     pub fidelity: FidelityChoice,
+    /// What things cost.
+    pub costs: CostModel,
     /// Where to stop, if not where the scenario ends.
     pub until: Option<Nanos>,
     /// What was filled in from defaults because the input did not say, one sentence each.
@@ -508,7 +511,7 @@ macro_rules! by_name {
     )* };
 }
 
-by_name!(PolicyName, FidelityChoice, RmpKind, GuestKind, Placement, Grain, SnpBy);
+by_name!(PolicyName, FidelityChoice, RmpKind, GuestKind, Placement, Grain, SnpBy, Parallel, Draws);
 
 #[cfg(test)]
 mod tests {

@@ -1,5 +1,6 @@
 //! One module for each command.
 
+pub(crate) mod calibrate;
 pub(crate) mod compare;
 pub(crate) mod decode;
 pub(crate) mod engine;

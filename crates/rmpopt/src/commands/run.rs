@@ -11,7 +11,7 @@ use super::engine;
 use crate::cli::RunArgs;
 use crate::exit::{Failure, LAW_VIOLATED};
 use crate::view::View;
-use crate::{host_input, output, scenario, trace_input, units};
+use crate::{costs_input, host_input, output, scenario, trace_input, units};
 
 /// Simulated time of a run that has a host and nothing to run on it.
 const IDLE_RUN: Nanos = 60 * SECOND;
@@ -28,7 +28,8 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
 
 /// Puts together what is to be run.
 fn setup(args: &RunArgs) -> Result<Setup, Failure> {
-    let mut assumed = Vec::new();
+    let costs = costs_input::load(args.costs.as_deref())?;
+    let mut assumed = costs_input::changes(&costs);
     let bare = args.scenario.is_none() && (args.trace.is_some() || !args.host.is_empty());
     let mut scenario = scenario::load(args.scenario.as_deref().unwrap_or(scenario::DEFAULT))?;
     if bare {
@@ -57,6 +58,7 @@ fn setup(args: &RunArgs) -> Result<Setup, Failure> {
         seed: args.seed,
         policy: args.policy.or(scenario.policy.name).unwrap_or_default(),
         fidelity: args.fidelity,
+        costs,
         until: args.until,
         assumed,
         scenario,

@@ -1,12 +1,13 @@
 //! What is to be run: every policy in every scenario from every seed, and the delays of a sweep.
 
+use snp_lab::cost::CostModel;
 use snp_lab::scenario::{
     GuestKind, MemorySpec, Nanos, PolicyName, SECOND, Scenario, Setup, TopologySpec,
 };
 
 use crate::cli::CompareArgs;
 use crate::exit::Failure;
-use crate::{scenario, units};
+use crate::{costs_input, scenario, units};
 
 /// Seeds of a comparison that does not say how many.
 const SEEDS: u64 = 3;
@@ -39,6 +40,7 @@ pub(crate) struct Plan {
     pub(crate) cases: Vec<Case>,
     /// The command line without what changes no result.
     pub(crate) command: String,
+    costs: CostModel,
     until: Option<Nanos>,
 }
 
@@ -90,9 +92,10 @@ impl Plan {
                 }
             }
         }
+        let costs = costs_input::load(args.costs.as_deref())?;
         let command = command(args, count);
         let until = args.quick.then_some(QUICK_UNTIL);
-        Ok(Self { scenarios, policies, seeds, cases, command, until })
+        Ok(Self { scenarios, policies, seeds, cases, command, costs, until })
     }
 
     /// What the lab is to run for a case.
@@ -112,8 +115,9 @@ impl Plan {
             seed: case.seed,
             policy: case.policy,
             fidelity: snp_lab::scenario::FidelityChoice::Auto,
+            costs: self.costs,
             until,
-            assumed: Vec::new(),
+            assumed: costs_input::changes(&self.costs),
         })
     }
 
@@ -164,6 +168,9 @@ fn command(args: &CompareArgs, seeds: u64) -> String {
         words.push(format!("--scenarios {}", args.scenarios.join(",")));
     }
     words.push(format!("--seeds {seeds}"));
+    if let Some(costs) = &args.costs {
+        words.push(format!("--costs {}", costs.display()));
+    }
     for (set, option) in [(args.quick, "--quick"), (args.delay_sweep, "--delay-sweep")] {
         if set {
             words.push(option.to_owned());

@@ -14,7 +14,7 @@ use snp_host::InputError;
 use snp_lab::scenario::Scenario;
 
 pub(crate) use builtin::{DEFAULT, names};
-pub(crate) use place::ScenarioError;
+pub(crate) use place::{Document, ScenarioError};
 
 use crate::exit::Failure;
 

@@ -6,7 +6,7 @@ use core::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// What is wrong with a scenario, and where.
+/// What is wrong with a scenario or a cost file, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) struct ScenarioError {
     /// The file's name.

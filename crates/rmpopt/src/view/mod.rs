@@ -1,6 +1,7 @@
 //! The report for people: a terminal of 80 columns, with or without colour, with or without
 //! characters beyond ASCII.
 
+mod calibration;
 mod chart;
 mod compare;
 mod decode;
@@ -12,6 +13,7 @@ mod text;
 mod timeline;
 
 use snp_host::decode::Decoded;
+use snp_lab::calibrate::Calibration;
 use snp_lab::report::RunReport;
 
 pub(crate) use self::decode_json::decode_json;
@@ -40,6 +42,15 @@ impl View {
         chart::cpus(&mut page, report);
         tables::laws(&mut page, report);
         text::assumed(&mut page, report);
+        page.finish()
+    }
+}
+
+impl View {
+    /// How costs and posted figures agree.
+    pub(crate) fn calibration(self, found: &Calibration) -> String {
+        let mut page = Page::new(self.unicode);
+        calibration::calibration(&mut page, found);
         page.finish()
     }
 }

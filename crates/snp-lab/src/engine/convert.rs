@@ -109,12 +109,13 @@ impl Manner {
             (false, PageSize::Size4K) => (pages * cost.pvalidate_4k, false),
         };
         let (guest, smashed) = if self.guest { (guest, smashed) } else { (0, false) };
+        let small = cost.to_shared_4k + cost.rmpupdate;
         let host = match (self.way, piece.large) {
-            (Way::Private, true) => cost.to_private_2m,
-            (Way::Private, false) => pages * cost.to_private_4k,
-            (Way::Shared, true) if piece.whole && !smashed => cost.to_shared_2m,
-            (Way::Shared, true) if !smashed => cost.psmash + pages * cost.to_shared_4k,
-            (Way::Shared, _) => pages * cost.to_shared_4k,
+            (Way::Private, true) => cost.to_private_2m + cost.rmpupdate,
+            (Way::Private, false) => pages * (cost.to_private_4k + cost.rmpupdate),
+            (Way::Shared, true) if piece.whole && !smashed => cost.to_shared_2m + cost.rmpupdate,
+            (Way::Shared, true) if !smashed => cost.psmash + pages * small,
+            (Way::Shared, _) => pages * small,
         };
         guest.saturating_add(host).max(1)
     }
@@ -300,25 +301,28 @@ mod tests {
         for (ns, expected) in [
             (
                 cost(private(Grain::Large), whole, BlockState::default()),
-                COST.to_private_2m + COST.pvalidate_2m,
+                COST.to_private_2m + COST.rmpupdate + COST.pvalidate_2m,
             ),
             (
                 cost(private(Grain::Small), whole, BlockState::default()),
-                COST.to_private_2m + split + 512 * COST.pvalidate_4k,
+                COST.to_private_2m + COST.rmpupdate + split + 512 * COST.pvalidate_4k,
             ),
             (
                 cost(private(Grain::Large), whole, BlockState { assigned: 2, large: false }),
-                512 * COST.to_private_4k + 513 * COST.pvalidate_4k,
+                512 * (COST.to_private_4k + COST.rmpupdate) + 513 * COST.pvalidate_4k,
             ),
-            (cost(shared(true, Grain::Large), whole, large), COST.to_shared_2m + COST.pvalidate_2m),
-            (cost(shared(false, Grain::Large), whole, large), COST.to_shared_2m),
+            (
+                cost(shared(true, Grain::Large), whole, large),
+                COST.to_shared_2m + COST.rmpupdate + COST.pvalidate_2m,
+            ),
+            (cost(shared(false, Grain::Large), whole, large), COST.to_shared_2m + COST.rmpupdate),
             (
                 cost(shared(true, Grain::Large), run(512, 3), large),
-                split + 3 * (COST.pvalidate_4k + COST.to_shared_4k),
+                split + 3 * (COST.pvalidate_4k + COST.to_shared_4k + COST.rmpupdate),
             ),
             (
                 cost(shared(false, Grain::Large), run(512, 3), large),
-                COST.psmash + 3 * COST.to_shared_4k,
+                COST.psmash + 3 * (COST.to_shared_4k + COST.rmpupdate),
             ),
         ] {
             assert_eq!(ns, expected);

@@ -3,14 +3,15 @@
 use std::collections::VecDeque;
 
 use rmpopt_core::{
-    Action, Batch, BatchReport, Budget, CoreId, Event as PolicyEvent, Manner, Reach, Run, Step,
-    Ticket, Time, Verdict,
+    Action, Batch, BatchReport, Budget, CoreId, Event as PolicyEvent, Manner, Run, Step, Ticket,
+    Time, Verdict,
 };
 use snp_defs::{Region, RmpoptBase, RmpoptFunction};
 use snp_model::Begun;
 
 use super::host::TICK_NS;
 use super::queue::Event;
+use super::times::Found;
 use super::{Engine, laws};
 use crate::scenario::Nanos;
 use crate::seeded::Defect;
@@ -52,7 +53,7 @@ pub(super) struct Driver {
     woken: u16,
     waiting: VecDeque<CoreId>,
     /// Verifies, holds and broadcasts under way.
-    in_flight: u32,
+    pub(super) in_flight: u32,
     /// What is under way on each core: verifies, holds, writes of its base.
     using: Vec<u32>,
     life: Life,
@@ -73,7 +74,7 @@ pub(super) struct Driver {
     /// When each core was last brought into a state in which it can run RMPOPT.
     pub(super) able_since: Vec<Nanos>,
     /// RMPOPTs under way on the cores that a broadcast interrupted.
-    broadcast: Vec<(CoreId, Begun)>,
+    pub(super) broadcast: Vec<(CoreId, Begun)>,
     /// Offers to swallow: a seeded fault.
     pub(super) swallow: u32,
 }
@@ -179,7 +180,7 @@ impl Engine<'_> {
     }
 
     /// Answers [`Action::Quiesce`] once nothing is under way.
-    fn quiesced(&mut self) {
+    pub(super) fn quiesced(&mut self) {
         let driver = &mut self.driver;
         if driver.life == Life::Quiescing && driver.in_flight == 0 && driver.bases_queued == 0 {
             driver.life = Life::Runs;
@@ -191,7 +192,7 @@ impl Engine<'_> {
     // ---- where things run ----
 
     /// A worker runs on `core` from now on. Returns the CPU and what waking it costs.
-    fn wake(&mut self, core: CoreId) -> Option<(u32, Nanos)> {
+    pub(super) fn wake(&mut self, core: CoreId) -> Option<(u32, Nanos)> {
         let cpu = self.cpus.worker(core)?;
         let awake = self.driver.awake.get(core.index()).is_some_and(|&until| until >= self.now);
         if awake && self.now > 0 {
@@ -202,11 +203,11 @@ impl Engine<'_> {
         Some((cpu, self.cost.work_wakeup + self.guest_exit(cpu)))
     }
 
-    fn guest_exit(&self, cpu: u32) -> Nanos {
+    pub(super) fn guest_exit(&self, cpu: u32) -> Nanos {
         if self.cpus.runs_guest(cpu) { self.cost.guest_exit } else { 0 }
     }
 
-    fn keep_awake(&mut self, core: CoreId, until: Nanos) {
+    pub(super) fn keep_awake(&mut self, core: CoreId, until: Nanos) {
         if let Some(awake) = self.driver.awake.get_mut(core.index()) {
             *awake = until;
         }
@@ -353,9 +354,8 @@ impl Engine<'_> {
             self.tell(PolicyEvent::Verified { ticket, core, region, verdict, took_ns: 0 });
             return;
         };
-        let lines = self.rmp.look(&mut begun).map_or(0, |scan| scan.lines);
-        let took_ns = self.cost.rmpopt_ns(lines, begun.is_cached());
-        self.meter.rmpopt_ended(lines, begun.is_cached());
+        let found = self.found(region, &mut begun);
+        let took_ns = self.rmpopt_time(core, region, found);
         let end = self.now + overhead + took_ns;
         self.meter.counts.leader += 1;
         self.meter.steal(cpu, overhead + took_ns);
@@ -388,76 +388,12 @@ impl Engine<'_> {
 
     /// A CPU was taken for `entry_ns`, to get there, and `held_ns`. Law 5 bounds the latter, of
     /// which the last RMPOPT was `last_ns`.
-    fn held(&mut self, entry_ns: Nanos, held_ns: Nanos, last_ns: Nanos) {
+    pub(super) fn held(&mut self, entry_ns: Nanos, held_ns: Nanos, last_ns: Nanos) {
         self.meter.hold(entry_ns + held_ns);
         let budget_ns = self.hold_budget_ns;
         self.check(laws::QUIET, held_ns.saturating_sub(last_ns) <= budget_ns, || {
             format!("a CPU was held for {held_ns} ns, its last RMPOPT took {last_ns} ns")
         });
-    }
-
-    /// The CPUs that a broadcast runs on, with their cores.
-    fn reached(&self, leader: CoreId, reach: Reach) -> Vec<(CoreId, u32)> {
-        let enabled = (0..self.driver.enabled.len() as u16)
-            .map(CoreId)
-            .filter(|&core| core != leader || reach != Reach::OtherCores)
-            .filter(|core| self.driver.enabled.get(core.index()).is_some_and(|&on| on));
-        let threads = if reach == Reach::EveryCpu { usize::MAX } else { 1 };
-        let cpus = |core| self.cpus.online_of(core).take(threads).map(move |cpu| (core, cpu));
-        enabled.flat_map(cpus).collect()
-    }
-
-    fn start_broadcast(&mut self, leader: CoreId, region: Region, reach: Reach, ticket: Ticket) {
-        if let Some((cpu, ns)) = self.wake(leader) {
-            self.meter.steal(cpu, ns);
-        }
-        let sender = self.cpus.worker(leader);
-        let (mut longest, mut sent) = (0, 0);
-        self.driver.broadcast.clear();
-        for (core, cpu) in self.reached(leader, reach) {
-            let Some(mut begun) = self.begin(core, region, RmpoptFunction::Verify) else {
-                continue;
-            };
-            let lines = self.rmp.look(&mut begun).map_or(0, |scan| scan.lines);
-            let rmpopt_ns = self.cost.rmpopt_ns(lines, begun.is_cached());
-            self.meter.rmpopt_ended(lines, begun.is_cached());
-            self.meter.counts.followers += 1;
-            self.driver.broadcast.push((core, begun));
-            if Some(cpu) == sender {
-                // While it waits for the others.
-                longest = longest.max(rmpopt_ns);
-                continue;
-            }
-            let entry = self.cost.ipi_target + self.guest_exit(cpu);
-            let took = entry + rmpopt_ns;
-            longest = longest.max(took);
-            sent += 1;
-            self.meter.counts.ipis += 1;
-            self.meter.interrupt(cpu);
-            self.meter.steal(cpu, took);
-            self.held(entry, rmpopt_ns, rmpopt_ns);
-        }
-        // The sender waits with preemption off until the last has answered.
-        let waited = self.cost.ipi_send_ns(sent) + longest;
-        if let Some(cpu) = self.cpus.worker(leader) {
-            self.meter.steal(cpu, waited);
-            self.held(0, waited, 0);
-        }
-        self.keep_awake(leader, self.now + waited);
-        self.driver.in_flight += 1;
-        self.queue.push(self.now + waited, Event::BroadcastEnd { region, ticket });
-    }
-
-    pub(super) fn end_broadcast(&mut self, region: Region, ticket: Ticket) {
-        self.driver.in_flight -= 1;
-        let mut broadcast = std::mem::take(&mut self.driver.broadcast);
-        for (core, begun) in broadcast.drain(..) {
-            self.finish(core, region, begun);
-        }
-        self.driver.broadcast = broadcast;
-        self.cpus_leave();
-        self.tell(PolicyEvent::BroadcastDone { ticket });
-        self.quiesced();
     }
 
     // ---- batches ----
@@ -576,12 +512,12 @@ impl Engine<'_> {
                 self.tell(PolicyEvent::BatchFault { core, ticket });
                 return;
             };
-            let scan = self.rmp.look(&mut begun);
-            let cached = begun.is_cached() || function == RmpoptFunction::Report;
+            let found = match function {
+                RmpoptFunction::Verify => self.found(region, &mut begun),
+                RmpoptFunction::Report => Found::Cached,
+            };
             let outcome = self.finish(core, region, begun);
-            let lines = scan.map_or(0, |scan| scan.lines);
-            last = self.cost.rmpopt_ns(lines, cached);
-            self.meter.rmpopt_ended(lines, cached);
+            last = self.rmpopt_time(core, region, found);
             at += last;
             match function {
                 RmpoptFunction::Verify => self.meter.counts.followers += 1,

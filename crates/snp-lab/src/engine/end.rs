@@ -109,7 +109,8 @@ impl Engine<'_> {
         }
         self.tell(PolicyEvent::GuestDecommissioned);
         let cost = &self.cost;
-        let from = self.now + cost.firmware_command + kernel_pages * cost.to_shared_4k;
+        let from =
+            self.now + cost.firmware_command + kernel_pages * (cost.to_shared_4k + cost.rmpupdate);
         self.next_slice(index, from);
         Ok(())
     }

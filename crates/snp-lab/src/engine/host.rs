@@ -58,6 +58,13 @@ impl HostView {
     }
 }
 
+impl HostView {
+    /// The region's memory is that of the core's own socket.
+    pub(super) fn is_near(&self, core: CoreId, region: Region) -> bool {
+        self.node_socket(self.region_node(region)) == self.socket(core)
+    }
+}
+
 impl Host for HostView {
     fn cores(&self) -> u16 {
         self.cores.len() as u16
@@ -120,14 +127,13 @@ impl Cpus {
 
     /// The CPU that works for a core: its first that is online.
     pub(super) fn worker(&self, core: CoreId) -> Option<u32> {
-        let cpus = self.by_core.get(core.index())?;
-        cpus.iter().copied().find(|&cpu| self.is_online(cpu))
+        self.online_of(core).next()
     }
 
     /// The core's CPUs that are online.
     pub(super) fn online_of(&self, core: CoreId) -> impl Iterator<Item = u32> + '_ {
-        let cpus = self.by_core.get(core.index()).into_iter().flatten().copied();
-        cpus.filter(|&cpu| self.is_online(cpu))
+        let cpus = self.by_core.get(core.index()).into_iter().flatten();
+        cpus.copied().filter(|&cpu| self.is_online(cpu))
     }
 
     /// A CPU of the core that runs a guest and so has ticks.

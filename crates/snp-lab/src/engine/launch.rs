@@ -44,7 +44,7 @@ impl Engine<'_> {
             created = true;
         }
         let cost = &self.cost;
-        let each = cost.to_private_4k + cost.launch_update;
+        let each = cost.to_private_4k + cost.rmpupdate + cost.launch_update;
         Ok(Ok(flushed + 4 * cost.firmware_command + pages * each))
     }
 

@@ -21,8 +21,10 @@ mod notes;
 mod oracle;
 mod queue;
 mod report;
+mod round;
 mod slices;
 mod snp;
+mod times;
 mod watch;
 mod writes;
 
@@ -46,6 +48,8 @@ use self::ledger::Ledger;
 use self::meter::Meter;
 use self::oracle::Oracle;
 use self::queue::{Event, Queue};
+pub(crate) use self::times::Tally;
+use self::times::Times;
 use crate::boot::{BootLayout, boot};
 use crate::choose;
 use crate::cost::CostModel;
@@ -96,6 +100,7 @@ pub(crate) struct Engine<'a> {
     until: Nanos,
     cpus: Cpus,
     driver: Driver,
+    times: Times,
     guests: Vec<Guest>,
     allocator: Allocator,
     asids: Asids,
@@ -131,11 +136,34 @@ pub(crate) struct Engine<'a> {
     /// Defects of the host or its firmware that are armed, and how often each will strike.
     armed: Vec<(Defect, u32)>,
     config: Config,
+    /// Each region's first page is assigned once SNP is up.
+    heads_assigned: bool,
 }
+
+/// What the posted measurements had that no scenario has ([`crate::calibrate`]).
+#[derive(Default)]
+pub(crate) struct Posted {
+    /// Put around the policy.
+    pub(crate) driver: Option<WrapPolicy>,
+    /// Each region's first page is assigned once SNP is up.
+    pub(crate) heads_assigned: bool,
+}
+
+/// Puts something around a policy.
+pub(crate) type WrapPolicy = Box<dyn FnOnce(Box<dyn Policy>) -> Box<dyn Policy>>;
 
 impl<'a> Engine<'a> {
     /// Builds the host that `setup` describes. `seeded` defects strike at their times.
     pub(crate) fn new(setup: &'a Setup, seeded: &[Seeded]) -> Result<Self, LabError> {
+        Self::build(setup, seeded, Posted::default())
+    }
+
+    /// The same with what a posted measurement had besides.
+    pub(crate) fn build(
+        setup: &'a Setup,
+        seeded: &[Seeded],
+        posted: Posted,
+    ) -> Result<Self, LabError> {
         let scenario = &setup.scenario;
         let topology = match &scenario.host.topology {
             TopologySpec::Regular(numbers) => Topology::from_numbers(*numbers)?,
@@ -166,12 +194,14 @@ impl<'a> Engine<'a> {
             ..Facts::venice(topology.cpu_count())
         };
         let (policy, refused) = choose_policy(setup, facts, config, cores, regions);
-        let snp_off = boot.linux_refuses().map(|why| format!("SNP stays off: {why}"));
-        let refused = snp_off.or(refused);
-        let cost = CostModel::default();
+        let wrap = posted.driver.unwrap_or_else(|| Box::new(|policy| policy));
+        let policy = wrap(policy);
+        let refused = boot.linux_refuses().map(|why| format!("SNP stays off: {why}")).or(refused);
+        let cost = setup.costs;
+        let (slow_ns, fast_ns) = cost.worst_ns();
         let worst = WorstCase {
-            slow_ns: cost.rmpopt_slow,
-            fast_ns: cost.rmpopt_fast,
+            slow_ns,
+            fast_ns,
             entry_ns: cost.work_wakeup + cost.guest_exit,
             tick_ns: TICK_NS,
         };
@@ -193,6 +223,7 @@ impl<'a> Engine<'a> {
             until,
             cpus: Cpus::new(&topology),
             driver: Driver::new(cores as usize),
+            times: Times::new(setup.seed, regions),
             guests: Vec::new(),
             allocator: Allocator::new(&memory, &boot),
             asids: Asids::new(),
@@ -221,6 +252,7 @@ impl<'a> Engine<'a> {
             seeded: seeded.to_vec(),
             armed: Vec::new(),
             config,
+            heads_assigned: posted.heads_assigned,
             policy,
             view,
             topology,
@@ -309,6 +341,11 @@ impl<'a> Engine<'a> {
         self.meter.slices.finish();
         progress(Progress { now: self.now, until: self.until });
         Ok(())
+    }
+
+    /// How long the RMPOPTs of each pass took.
+    pub(crate) fn tallies(&self) -> &[Tally] {
+        self.times.tallies()
     }
 
     fn happen(&mut self, event: &Event) -> Result<(), RmpError> {

@@ -1,12 +1,13 @@
 //! SNP's life: SNP_INIT, and a shutdown that ends the guests and the driver first.
 
 use rmpopt_core::{CoreId, Event as PolicyEvent, Host as _};
-use snp_defs::{FirmwareStatus, Region, RmpoptBase};
+use snp_defs::{FirmwareStatus, PageSize, Region, RmpoptBase};
 
 use super::guests::Guest;
 use super::{Engine, laws};
+use crate::memory::Extent;
 use crate::report::TimelineKind;
-use crate::rmp::RmpError;
+use crate::rmp::{Owner, RmpError};
 use crate::words::{size, things};
 
 impl Engine<'_> {
@@ -21,6 +22,10 @@ impl Engine<'_> {
             return Ok(());
         }
         self.rmp.snp_init(&self.boot)?;
+        self.times.forget();
+        if self.heads_assigned {
+            self.assign_heads()?;
+        }
         self.driver_starts();
         self.policy
             .handle(rmpopt_core::Time::from_ns(self.now), PolicyEvent::SnpInitialised(&self.view));
@@ -73,6 +78,16 @@ impl Engine<'_> {
             }
         }
         self.tell(PolicyEvent::Timer);
+        Ok(())
+    }
+
+    /// The first page of each region becomes assigned, unless it is already.
+    fn assign_heads(&mut self) -> Result<(), RmpError> {
+        let firsts: Vec<_> = self.memory.iter_regions().map(Region::first_pfn).collect();
+        for first in firsts {
+            let head = Extent { first, pages: 1 };
+            self.rmp.update(head, PageSize::Size4K, Owner::Firmware)?;
+        }
         Ok(())
     }
 

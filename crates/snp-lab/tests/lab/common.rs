@@ -29,6 +29,7 @@ pub(crate) fn host(sockets: u32, cores_per_socket: u32, memory_gib: u64) -> Setu
         seed: 1,
         policy: PolicyName::Tracked,
         fidelity: FidelityChoice::Auto,
+        costs: snp_lab::cost::CostModel::DEFAULT,
         until: None,
         assumed: Vec::new(),
     }
