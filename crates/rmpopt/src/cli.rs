@@ -223,10 +223,14 @@ pub(crate) struct ReplayArgs {
 #[command(after_help = "Exit codes: 0 done, 1 a law the policy claims was broken, \
     2 usage or bad input, 3 a file cannot be read, 4 unsupported.")]
 pub(crate) struct RunArgs {
-    /// A built-in scenario (venice-2p, small, idle-12t) or a TOML file [default: venice-2p, unless
-    /// --host or --trace says what to run].
+    /// A built-in scenario (see --list) or a TOML file [default: venice-2p, unless --host or --trace
+    /// says what to run].
     #[arg(value_name = "SCENARIO")]
     pub(crate) scenario: Option<String>,
+
+    /// List the built-in scenarios and why each one is there, and run nothing; with --json as JSON.
+    #[arg(long, conflicts_with_all = ["scenario", "host", "trace", "policy", "until", "table"])]
+    pub(crate) list: bool,
 
     /// Describe the host by files of a real one: kernel log, lscpu, numactl -H, told apart by
     /// content; or a directory of them. Repeatable.

@@ -53,7 +53,7 @@ fn host(
     let topology = fill.topology()?;
     let memory = fill.memory(&topology)?;
     let rmp = fill.rmp();
-    Ok(HostSpec { topology, memory, rmp })
+    Ok(HostSpec { topology, memory, rmp, nohz_full: base.nohz_full.clone() })
 }
 
 struct Fill<'a> {
@@ -407,6 +407,7 @@ mod tests {
         }),
         memory: MemorySpec::Bytes(2 << 40),
         rmp: RmpKind::Segmented,
+        nohz_full: Vec::new(),
     };
 
     const MAP: &str = "[ 0.0] BIOS-e820: [mem 0x0000000000000000-0x000000007fffffff] usable\n\

@@ -16,12 +16,14 @@ pub mod rmp;
 mod runs;
 pub mod scenario;
 mod seeded;
+mod stream;
 pub mod topology;
 pub mod words;
 
 pub use self::choose::snp_guests;
 pub use self::error::LabError;
 pub use self::seeded::{Defect, Seeded};
+pub use self::stream::guests as guests_of_stream;
 
 use self::report::RunReport;
 use self::scenario::{Progress, Setup};

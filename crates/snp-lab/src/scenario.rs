@@ -41,6 +41,8 @@ pub mod limits {
     pub const CORES_MAX: u32 = 4096;
     /// The most guests of a scenario, after `count` is written out.
     pub const GUESTS_MAX: usize = 100_000;
+    /// The most events of a scenario, after repeated ones are written out.
+    pub const EVENTS_MAX: usize = 100_000;
     /// The longest simulated time: ten years.
     pub const TIME_MAX: Nanos = 3653 * 86_400 * SECOND;
 }
@@ -106,10 +108,14 @@ pub struct Scenario {
     pub name: String,
     /// One sentence on what it shows; may be empty.
     pub description: String,
+    /// A paragraph on why it is worth running; may be empty.
+    pub why: String,
     /// The machine.
     pub host: HostSpec,
     /// Its guests, in the order written; events name them by index.
     pub guests: Vec<GuestSpec>,
+    /// Guests that keep coming; no event names them.
+    pub streams: Vec<StreamSpec>,
     /// What else happens, ordered by time (events of one time stay in the order written).
     pub events: Vec<EventSpec>,
     /// Settings of the policy.
@@ -129,6 +135,9 @@ pub struct HostSpec {
     pub memory: MemorySpec,
     /// Form of the RMP.
     pub rmp: RmpKind,
+    /// CPUs without timer ticks while they run a guest, as ranges of numbers, both ends included:
+    /// the kernel's `nohz_full=`.
+    pub nohz_full: Vec<(u32, u32)>,
 }
 
 /// CPUs and nodes: a regular machine, or what a real one listed.
@@ -210,6 +219,47 @@ pub struct GuestSpec {
     pub convert_rate: Option<u64>,
     /// Size in which its kernel maps and accepts its private memory, where that is aligned.
     pub accept: Grain,
+}
+
+/// Guests of one kind that keep coming.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamSpec {
+    /// What each of them is: `name` begins all their names, `at` is when the first one comes (with
+    /// exponential arrivals: from when on they come); `until` is not used.
+    pub guest: GuestSpec,
+    /// Mean time between two arrivals, not 0.
+    pub every: Nanos,
+    /// How those times vary.
+    pub arrivals: Spread,
+    /// None comes from here on.
+    pub until: Nanos,
+    /// Mean time each one lives, not 0.
+    pub lifetime: Nanos,
+    /// How those times vary.
+    pub lifetimes: Spread,
+}
+
+/// How times vary about their mean.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Spread {
+    /// Not at all.
+    #[default]
+    Fixed,
+    /// Exponentially: as of things that happen independently of one another.
+    Exponential,
+}
+
+impl Spread {
+    /// Every spread.
+    pub const ALL: [Self; 2] = [Self::Fixed, Self::Exponential];
+
+    /// The name as written in scenarios.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fixed => "fixed",
+            Self::Exponential => "exponential",
+        }
+    }
 }
 
 /// SNP guest or not.
@@ -511,7 +561,18 @@ macro_rules! by_name {
     )* };
 }
 
-by_name!(PolicyName, FidelityChoice, RmpKind, GuestKind, Placement, Grain, SnpBy, Parallel, Draws);
+by_name!(
+    PolicyName,
+    FidelityChoice,
+    RmpKind,
+    GuestKind,
+    Placement,
+    Spread,
+    Grain,
+    SnpBy,
+    Parallel,
+    Draws
+);
 
 #[cfg(test)]
 mod tests {

@@ -5,5 +5,6 @@ pub(crate) mod compare;
 pub(crate) mod decode;
 pub(crate) mod engine;
 mod interrupt;
+mod list;
 pub(crate) mod replay;
 pub(crate) mod run;

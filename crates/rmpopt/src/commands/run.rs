@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use snp_lab::report::RunReport;
 use snp_lab::scenario::{Nanos, PolicySpec, Progress, SECOND, Scenario, Setup};
 
-use super::engine;
+use super::{engine, list};
 use crate::cli::RunArgs;
 use crate::exit::{Failure, LAW_VIOLATED};
 use crate::view::View;
@@ -18,6 +18,9 @@ const IDLE_RUN: Nanos = 60 * SECOND;
 
 /// Runs the command; the exit code is 0, or 1 if a claimed law was broken.
 pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
+    if args.list {
+        return list::run(args.json);
+    }
     let started = Instant::now();
     let setup = setup(args)?;
     let mut report = watched(&setup)?;
@@ -70,7 +73,9 @@ fn without_guests(scenario: Scenario, traced: bool) -> Scenario {
     Scenario {
         name: if traced { "trace" } else { "host" }.to_owned(),
         description: String::new(),
+        why: String::new(),
         guests: Vec::new(),
+        streams: Vec::new(),
         events: Vec::new(),
         policy: PolicySpec::default(),
         until: None,

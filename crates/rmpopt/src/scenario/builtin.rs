@@ -3,10 +3,36 @@
 /// The scenario that runs when none is named.
 pub(crate) const DEFAULT: &str = "venice-2p";
 
-const ALL: [(&str, &str); 3] = [
-    ("venice-2p", include_str!("../../../../scenarios/venice-2p.toml")),
-    ("small", include_str!("../../../../scenarios/small.toml")),
-    ("idle-12t", include_str!("../../../../scenarios/idle-12t.toml")),
+/// A built-in scenario by the name of its file.
+macro_rules! built_in {
+    ($($name:literal),* $(,)?) => {
+        [$(($name, include_str!(concat!("../../../../scenarios/", $name, ".toml")))),*]
+    };
+}
+
+/// Name and text of each, in the order of the listing.
+const ALL: &[(&str, &str)] = &built_in![
+    "venice-2p",
+    "small",
+    "idle-12t",
+    "no-guest",
+    "one-of-50",
+    "one-of-50-scattered",
+    "churn-day",
+    "slow-conversion",
+    "containers-day",
+    "flipping",
+    "fragmented-4k",
+    "hugetlb-1g",
+    "two-sockets-4t-nps1",
+    "two-sockets-4t-nps2",
+    "two-sockets-6t-nps1",
+    "two-sockets-6t-nps2",
+    "two-sockets-12t-nps1",
+    "two-sockets-12t-nps2",
+    "nohz-full",
+    "hotplug",
+    "shutdown-reinit",
 ];
 
 /// The text of the built-in scenario of that name.

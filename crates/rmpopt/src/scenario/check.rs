@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use snp_lab::scenario::{
     Action, EventSpec, GIB, GuestKind, GuestSpec, HostSpec, MemorySpec, Nanos, Placement,
-    PolicySpec, Scenario, TopologySpec, limits,
+    PolicySpec, Scenario, StreamSpec, TopologySpec, limits,
 };
 use snp_lab::topology::TopologyNumbers;
 use toml::Spanned;
@@ -17,12 +17,14 @@ use super::raw::{
 };
 use crate::units::{exact_duration, exact_size};
 
-type Checked<T> = Result<T, ScenarioError>;
+pub(super) type Checked<T> = Result<T, ScenarioError>;
 
 const PAGE: u64 = 4096;
-const MILLI: Nanos = 1_000_000;
+pub(super) const MICRO: Nanos = 1000;
+const MILLI: Nanos = 1000 * MICRO;
 const SECOND: Nanos = 1000 * MILLI;
 const HOUR: Nanos = 3600 * SECOND;
+pub(super) const DAY: Nanos = 24 * HOUR;
 
 /// Guest memory that gets a CPU of its own where a scenario does not say how many it has.
 const MEMORY_PER_VCPU: u64 = 4 * GIB;
@@ -41,8 +43,10 @@ pub(super) fn scenario(document: &Document<'_>, raw: &RawScenario) -> Checked<Sc
     Ok(Scenario {
         name,
         description: raw.description.as_ref().map(|d| d.0.clone()).unwrap_or_default(),
+        why: raw.why.as_ref().map(|w| w.0.clone()).unwrap_or_default(),
         host: host.spec,
         guests: guests.specs,
+        streams: guests.streams,
         events,
         policy,
         until,
@@ -50,7 +54,7 @@ pub(super) fn scenario(document: &Document<'_>, raw: &RawScenario) -> Checked<Sc
     })
 }
 
-struct Check<'d> {
+pub(super) struct Check<'d> {
     document: &'d Document<'d>,
 }
 
@@ -65,11 +69,12 @@ struct Host {
 /// Checked guests, and which of them each written name stands for.
 struct Guests {
     specs: Vec<GuestSpec>,
+    streams: Vec<StreamSpec>,
     by_name: HashMap<String, Range<usize>>,
 }
 
 impl Check<'_> {
-    fn fail<T>(&self, at: Range<usize>, message: impl Into<String>) -> Checked<T> {
+    pub(super) fn fail<T>(&self, at: Range<usize>, message: impl Into<String>) -> Checked<T> {
         Err(self.document.error(at, message))
     }
 
@@ -98,7 +103,11 @@ impl Check<'_> {
         self.fail(span, format!("expected {low} to {high}, found {found}"))
     }
 
-    fn duration(&self, value: &Spanned<Duration>, range: RangeInclusive<Nanos>) -> Checked<Nanos> {
+    pub(super) fn duration(
+        &self,
+        value: &Spanned<Duration>,
+        range: RangeInclusive<Nanos>,
+    ) -> Checked<Nanos> {
         self.within(value.span(), value.get_ref().0, &range, |n| exact_duration(*n))
     }
 
@@ -162,8 +171,25 @@ impl Check<'_> {
             }),
             memory: MemorySpec::Bytes(memory),
             rmp: raw.rmp.map(|r| r.0).unwrap_or_default(),
+            nohz_full: self.nohz_full(raw, cores * threads)?,
         };
         Ok(Host { spec, cpus: cores * threads, nodes, memory })
+    }
+
+    /// CPUs as the kernel's `nohz_full=` names them.
+    fn nohz_full(&self, raw: &RawHost, cpus: u32) -> Checked<Vec<(u32, u32)>> {
+        let Some(value) = &raw.nohz_full else { return Ok(Vec::new()) };
+        let text = &value.get_ref().0;
+        let Ok(list) = snp_host::CpuList::parse(text) else {
+            let message = format!("expected CPUs such as \"1-7,16\", found \"{text}\"");
+            return self.fail(value.span(), message);
+        };
+        match list.iter().find(|&cpu| cpu >= cpus) {
+            None => Ok(list.ranges().to_vec()),
+            Some(cpu) => {
+                self.fail(value.span(), format!("expected CPUs 0 to {}, found {cpu}", cpus - 1))
+            }
+        }
     }
 
     fn nps(&self, raw: &RawHost, cores_per_socket: u32) -> Checked<u32> {
@@ -185,28 +211,35 @@ impl Check<'_> {
         host: &Host,
         scenario_until: Option<Nanos>,
     ) -> Checked<Guests> {
-        let mut guests = Guests { specs: Vec::new(), by_name: HashMap::new() };
+        let mut guests = Guests { specs: Vec::new(), streams: Vec::new(), by_name: HashMap::new() };
+        let mut room = limits::GUESTS_MAX;
         // Every name that is taken, with the line that took it.
         let mut taken: HashMap<String, usize> = HashMap::new();
         for (index, item) in raw.iter().enumerate() {
             let guest = item.get_ref();
             let spec = self.guest(guest, host, scenario_until)?;
             let count = match &guest.count {
-                Some(count) => {
-                    let room = limits::GUESTS_MAX.saturating_sub(guests.specs.len());
-                    self.whole(count, 1..=room.max(1) as u32)? as usize
-                }
+                Some(count) => self.whole(count, 1..=room.max(1) as u32)? as usize,
                 None => 1,
             };
             let (name, at) = match &guest.name {
                 Some(name) => (self.name(name)?, name.span()),
                 None => (format!("{}-{}", spec.kind, index + 1), item.span()),
             };
-            let first = guests.specs.len();
-            if first + count > limits::GUESTS_MAX {
+            if let Some(mut stream) = self.stream(guest, &spec, scenario_until, room)? {
+                self.take_name(&mut taken, &name, &at)?;
+                let times = stream.until.saturating_sub(spec.at).div_ceil(stream.every);
+                room = room.saturating_sub(times as usize);
+                stream.guest.name = name;
+                guests.streams.push(stream);
+                continue;
+            }
+            if count > room {
                 let message = format!("expected at most {} guests", limits::GUESTS_MAX);
                 return self.fail(item.span(), message);
             }
+            room -= count;
+            let first = guests.specs.len();
             for n in 1..=count {
                 let own = if count == 1 { name.clone() } else { format!("{name}-{n}") };
                 self.take_name(&mut taken, &own, &at)?;
@@ -322,7 +355,14 @@ impl Check<'_> {
                 let message = format!("happens at {at}, but the scenario ends at {end}");
                 return self.fail(event.at.span(), message);
             }
-            self.actions(item, host, guests, at, &mut events)?;
+            let room = limits::EVENTS_MAX.saturating_sub(events.len());
+            for at in self.event_times(event, at, scenario_until, room)? {
+                self.actions(item, host, guests, at, &mut events)?;
+            }
+            if events.len() > limits::EVENTS_MAX {
+                let message = format!("expected at most {} events", limits::EVENTS_MAX);
+                return self.fail(item.span(), message);
+            }
         }
         events.sort_by_key(|event| event.at);
         Ok(events)
@@ -387,7 +427,12 @@ impl Check<'_> {
     fn guests_of(&self, keys: &Keys<'_, '_>, guests: &Guests, at: Nanos) -> Checked<Range<usize>> {
         let name = keys.need("guest", keys.item.get_ref().guest.as_ref())?;
         let Some(range) = guests.by_name.get(name.get_ref().0.trim()) else {
-            let message = format!("no guest is named \"{}\"", name.get_ref().0);
+            let word = name.get_ref().0.trim();
+            let message = if guests.streams.iter().any(|stream| stream.guest.name == word) {
+                format!("\"{word}\" has \"every\": no event can name it")
+            } else {
+                format!("no guest is named \"{}\"", name.get_ref().0)
+            };
             return self.fail(name.span(), message);
         };
         for spec in guests.specs.get(range.clone()).unwrap_or_default() {
@@ -528,6 +573,10 @@ mod tests {
 schema_version = 1
 name = "all"
 description = "every key"
+why = """
+Two
+lines.
+"""
 until = "5m"
 [host]
 sockets = 2
@@ -536,6 +585,7 @@ threads = 1
 memory = "8GiB"
 nps = 2
 rmp = "contiguous"
+nohz_full = "1-3,7"
 [[guest]]
 name = "a"
 kind = "snp"
@@ -587,6 +637,8 @@ tick = "250ms"
         .unwrap();
         assert_eq!(scenario.until, Some(300 * SECOND));
         assert_eq!(scenario.host.rmp, RmpKind::Contiguous);
+        assert_eq!(scenario.host.nohz_full, [(1, 3), (7, 7)]);
+        assert_eq!(scenario.why, "Two lines.");
         let a = &scenario.guests[0];
         assert_eq!((a.kind, a.vcpus, a.node), (GuestKind::Snp, 2, Some(3)));
         assert_eq!((a.touched, a.convert_rate), (512 << 20, Some(2 << 30)));
@@ -640,7 +692,7 @@ tick = "250ms"
         assert_eq!(
             fails("schema_version = 1\nname = \"x\"\n[host]\nsocket = 2\n"),
             "t.toml:4:1: host.socket: unknown key \"socket\", expected one of \"sockets\", \
-             \"cores_per_socket\", \"threads\", \"memory\", \"nps\", \"rmp\""
+             \"cores_per_socket\", \"threads\", \"memory\", \"nps\", \"rmp\", \"nohz_full\""
         );
         assert_eq!(
             fails_after_head("[[guest]]\nkind = \"snp\"\nmemory = \"1GiB\"\n"),
@@ -683,6 +735,14 @@ tick = "250ms"
         assert_eq!(
             host("sockets = 1\ncores_per_socket = 1\nmemory = \"13TiB\""),
             "t.toml:6:10: host.memory: expected 2GiB to 12TiB, found 13TiB"
+        );
+        assert_eq!(
+            host("sockets = 1\ncores_per_socket = 6\nmemory = \"4GiB\"\nnohz_full = \"1-12\""),
+            "t.toml:7:13: host.nohz_full: expected CPUs 0 to 11, found 12"
+        );
+        assert_eq!(
+            host("sockets = 1\ncores_per_socket = 6\nmemory = \"4GiB\"\nnohz_full = \"all\""),
+            "t.toml:7:13: host.nohz_full: expected CPUs such as \"1-7,16\", found \"all\""
         );
         assert_eq!(
             host("sockets = 1\ncores_per_socket = 6\nmemory = \"4GiB\"\nnps = 4"),

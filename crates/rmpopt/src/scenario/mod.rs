@@ -7,6 +7,7 @@ mod builtin;
 mod check;
 mod place;
 mod raw;
+mod repeat;
 
 use std::path::Path;
 

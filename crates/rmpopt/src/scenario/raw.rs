@@ -6,7 +6,9 @@ use core::str::FromStr;
 
 use serde::de::{Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
-use snp_lab::scenario::{Grain, GuestKind, Nanos, Placement, PolicyName, RmpKind, UnknownChoice};
+use snp_lab::scenario::{
+    Grain, GuestKind, Nanos, Placement, PolicyName, RmpKind, Spread, UnknownChoice,
+};
 use toml::Spanned;
 use toml::de::DeValue;
 
@@ -23,6 +25,7 @@ pub(super) struct RawScenario {
     _schema_version: Whole,
     pub(super) name: Spanned<Text>,
     pub(super) description: Option<Text>,
+    pub(super) why: Option<Paragraph>,
     pub(super) until: Option<Spanned<Duration>>,
     pub(super) host: Spanned<RawHost>,
     #[serde(default, rename = "guest")]
@@ -42,6 +45,7 @@ pub(super) struct RawHost {
     pub(super) memory: Spanned<Size>,
     pub(super) nps: Option<Spanned<Whole>>,
     pub(super) rmp: Option<Choice<RmpKind>>,
+    pub(super) nohz_full: Option<Spanned<Text>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -59,12 +63,18 @@ pub(super) struct RawGuest {
     pub(super) convert_rate: Option<Spanned<Rate>>,
     pub(super) accept: Option<Choice<Grain>>,
     pub(super) count: Option<Spanned<Whole>>,
+    pub(super) every: Option<Spanned<Duration>>,
+    pub(super) arrivals: Option<Spanned<Choice<Spread>>>,
+    pub(super) lifetime: Option<Spanned<Duration>>,
+    pub(super) lifetimes: Option<Spanned<Choice<Spread>>>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawEvent {
     pub(super) at: Spanned<Duration>,
+    pub(super) every: Option<Spanned<Duration>>,
+    pub(super) until: Option<Spanned<Duration>>,
     pub(super) action: Spanned<Choice<ActionName>>,
     pub(super) guest: Option<Spanned<Text>>,
     pub(super) memory: Option<Spanned<Size>>,
@@ -169,6 +179,10 @@ pub(super) fn read(document: &Document<'_>) -> Result<RawScenario, ScenarioError
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Text(pub(super) String);
 
+/// A text of one or several lines, in which a line's end is a space.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Paragraph(pub(super) String);
+
 /// A whole number, of either sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Whole(pub(super) i64);
@@ -251,6 +265,19 @@ impl<'de> Deserialize<'de> for Text {
                 return Err("expected a text of one line, found control characters");
             }
             Ok(Self(text.to_owned()))
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Paragraph {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        written(deserializer, "a text in quotes", |text| {
+            let words: Vec<&str> = text.split_ascii_whitespace().collect();
+            let text = words.join(" ");
+            if text.chars().any(char::is_control) {
+                return Err("expected a text, found control characters");
+            }
+            Ok(Self(text))
         })
     }
 }

@@ -99,14 +99,18 @@ pub(super) struct Cpus {
     by_core: Vec<Vec<u32>>,
     online: Vec<bool>,
     vcpus: Vec<u32>,
+    /// CPUs that have no ticks while they run a guest.
+    tickless: Vec<bool>,
     limit: u32,
     /// CPUs by node in the order in which vCPUs are placed, with where the next goes.
     places: Vec<(u32, Vec<u32>, usize)>,
 }
 
 impl Cpus {
-    pub(super) fn new(topology: &Topology) -> Self {
+    pub(super) fn new(topology: &Topology, nohz_full: &[(u32, u32)]) -> Self {
         let limit = topology.cpu_limit();
+        let tickless =
+            (0..limit).map(|cpu| nohz_full.iter().any(|&(a, b)| (a..=b).contains(&cpu))).collect();
         let mut online = vec![false; limit as usize];
         for cpu in topology.iter_cpus() {
             if let Some(cpu) = online.get_mut(cpu as usize) {
@@ -122,7 +126,7 @@ impl Cpus {
             })
             .filter(|(_, cpus, _): &(u32, Vec<u32>, usize)| !cpus.is_empty())
             .collect();
-        Self { by_core, online, vcpus: vec![0; limit as usize], limit, places }
+        Self { by_core, online, vcpus: vec![0; limit as usize], tickless, limit, places }
     }
 
     /// The CPU that works for a core: its first that is online.
@@ -139,7 +143,15 @@ impl Cpus {
     /// A CPU of the core that runs a guest and so has ticks.
     pub(super) fn busy(&self, core: CoreId) -> Option<u32> {
         let cpus = self.by_core.get(core.index())?;
-        cpus.iter().copied().find(|&cpu| self.is_online(cpu) && self.runs_guest(cpu))
+        cpus.iter()
+            .copied()
+            .find(|&cpu| self.is_online(cpu) && self.runs_guest(cpu) && self.has_ticks(cpu))
+    }
+
+    /// `nohz_full=` stops the tick of a CPU that has one thing to run; one vCPU is taken to be that.
+    fn has_ticks(&self, cpu: u32) -> bool {
+        !self.tickless.get(cpu as usize).is_some_and(|&tickless| tickless)
+            || self.vcpus.get(cpu as usize).is_some_and(|&vcpus| vcpus > 1)
     }
 
     pub(super) fn runs_guest(&self, cpu: u32) -> bool {

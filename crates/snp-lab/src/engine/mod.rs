@@ -221,7 +221,7 @@ impl<'a> Engine<'a> {
             queue: Queue::default(),
             now: 0,
             until,
-            cpus: Cpus::new(&topology),
+            cpus: Cpus::new(&topology, &scenario.host.nohz_full),
             driver: Driver::new(cores as usize),
             times: Times::new(setup.seed, regions),
             guests: Vec::new(),
@@ -269,6 +269,10 @@ impl<'a> Engine<'a> {
         let scenario = &self.setup.scenario;
         for spec in &scenario.guests {
             self.guests.push(Guest::new(spec.clone(), false));
+        }
+        for stream in &scenario.streams {
+            let guests = crate::stream::guests(stream, self.setup.seed, self.until);
+            self.guests.extend(guests.into_iter().map(|spec| Guest::new(spec, false)));
         }
         if let Some(trace) = &scenario.trace {
             self.trace.rows = trace.rows;
@@ -467,10 +471,11 @@ fn upstream_delay(setup: &Setup, version: &Version) -> Nanos {
 fn last_of(setup: &Setup) -> Nanos {
     let scenario = &setup.scenario;
     let guests = scenario.guests.iter().map(|guest| guest.until.unwrap_or(guest.at));
+    let streams = scenario.streams.iter().map(|stream| stream.until);
     let events = scenario.events.iter().map(|event| event.at);
     let traced = scenario.trace.iter().flat_map(|trace| &trace.guests);
     let traced = traced.map(|guest| guest.end.unwrap_or(guest.start).saturating_add(TRACE_START));
-    guests.chain(events).chain(traced).max().unwrap_or(0).max(SNP_INIT_AT)
+    guests.chain(streams).chain(events).chain(traced).max().unwrap_or(0).max(SNP_INIT_AT)
 }
 
 impl std::fmt::Debug for Engine<'_> {

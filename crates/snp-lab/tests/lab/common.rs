@@ -15,12 +15,15 @@ pub(crate) fn host(sockets: u32, cores_per_socket: u32, memory_gib: u64) -> Setu
         scenario: Scenario {
             name: "test".into(),
             description: String::new(),
+            why: String::new(),
             host: HostSpec {
                 topology: TopologySpec::Regular(numbers),
                 memory: MemorySpec::Bytes(memory_gib << 30),
                 rmp: RmpKind::Segmented,
+                nohz_full: Vec::new(),
             },
             guests: Vec::new(),
+            streams: Vec::new(),
             events: Vec::new(),
             policy: PolicySpec::default(),
             until: Some(120 * SECOND),

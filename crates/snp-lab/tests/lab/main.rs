@@ -7,3 +7,4 @@ mod counted;
 mod defects;
 mod fidelity;
 mod life;
+mod streams;
