@@ -70,6 +70,7 @@ pub(super) fn measure(what: Measured, costs: CostModel) -> Result<Outcome, LabEr
         scenario: Scenario {
             name: "calibrate".into(),
             description: String::new(),
+            why: String::new(),
             host: HostSpec {
                 topology: TopologySpec::Regular(TopologyNumbers {
                     sockets: 2,
@@ -79,7 +80,9 @@ pub(super) fn measure(what: Measured, costs: CostModel) -> Result<Outcome, LabEr
                 }),
                 memory: MemorySpec::Bytes(memory * GIB),
                 rmp: RmpKind::Segmented,
+                nohz_full: Vec::new(),
             },
+            streams: Vec::new(),
             guests: if guests { vec![guest("a", 60), guest("b", 100)] } else { Vec::new() },
             events: match what {
                 ParallelAgain => vec![EventSpec { at: 3 * SECOND, action: Action::Request }],
