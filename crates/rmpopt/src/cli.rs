@@ -83,7 +83,7 @@ pub(crate) enum Command {
     by then is printed and marked incomplete.")]
 pub(crate) struct CompareArgs {
     /// Policies, separated by commas [default: all].
-    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = choice::<PolicyName>(&PolicyName::ALL.map(PolicyName::as_str)))]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = policy_names())]
     pub(crate) policies: Vec<PolicyName>,
 
     /// Built-in scenarios or TOML files, separated by commas [default: all built-in ones].

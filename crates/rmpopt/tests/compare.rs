@@ -145,7 +145,7 @@ fn a_file_is_a_scenario_too() {
 #[test]
 fn what_cannot_be_done_says_why() {
     for (args, what) in [
-        (&["--policies", "tracked,v11"][..], "[possible values: tracked, v10"),
+        (&["--policies", "tracked,v11"][..], "[possible values: tracked, tracked-work"),
         (&["--policies", ""], "a value is required"),
         (&["--seeds", "0"], "0 is not in 1..=1000"),
         (&["--jobs", "0"], "0 is not in 1..=1024"),

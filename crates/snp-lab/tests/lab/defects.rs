@@ -7,7 +7,7 @@ use crate::common::{
 use crate::common::{many_short_guests, ordinary, seconds, snp};
 use snp_lab::report::RunReport;
 use snp_lab::rmp::RmpError;
-use snp_lab::scenario::{Action, FidelityChoice, Grain, Placement, Setup};
+use snp_lab::scenario::{Action, FidelityChoice, Grain, Placement, PolicyName, Setup};
 use snp_lab::{Defect, LabError, Seeded, run_with_defects};
 
 fn setup(fidelity: FidelityChoice) -> Setup {
@@ -46,6 +46,22 @@ fn a_stale_cached_scan_breaks_safety() {
 #[test]
 fn a_skipped_follower_breaks_liveness() {
     broken(Defect::SkipFollower, 29, 1, 3);
+}
+
+/// Law 5 can be broken: a follower that does not look at the clock goes through all it was offered.
+#[test]
+fn a_follower_that_overstays_breaks_quiet() {
+    for fidelity in FIDELITIES {
+        for policy in [PolicyName::Tracked, PolicyName::TrackedWork, PolicyName::TrackedIpi] {
+            let mut setup = Setup { policy, ..setup(fidelity) };
+            // 1 us is less than one fast RMPOPT: one for each hold.
+            setup.scenario.policy.budget = Some(1_000);
+            assert_lawful(&run(&setup));
+            let seeded = [Seeded { at: 0, defect: Defect::Overstay, times: 1 }];
+            let report = run_seeded(&setup, &seeded);
+            assert!(breaches(&report, 5) == 1 && report.law_violations == 1, "{policy}");
+        }
+    }
 }
 
 /// One run without and one with the defect, in each fidelity; both keep the laws.

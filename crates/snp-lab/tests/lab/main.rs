@@ -7,4 +7,5 @@ mod counted;
 mod defects;
 mod fidelity;
 mod life;
+mod policies;
 mod streams;

@@ -1,3 +1,5 @@
+mod versions;
+
 use super::*;
 use crate::rmpopt_core::tests::{self, Layout};
 use crate::rmpopt_core::window::tests::Plain;
