@@ -58,7 +58,7 @@ fn one_seed_gives_the_same_bytes() {
 
 #[test]
 fn every_policy_and_fidelity_runs() {
-    for policy in snp_lab::scenario::PolicyName::ALL.map(|name| name.as_str()) {
+    for policy in snp_lab::scenario::PolicyName::ALL.map(snp_lab::scenario::PolicyName::as_str) {
         for fidelity in ["pages", "extents"] {
             let report = json(&["small", "--policy", policy, "--fidelity", fidelity]);
             assert_eq!(report["policy"], policy);
