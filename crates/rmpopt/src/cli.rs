@@ -237,7 +237,8 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "FILE|DIR")]
     pub(crate) host: Vec<PathBuf>,
 
-    /// Run the guests of a recorded trace (Alibaba openb pod list).
+    /// Run the guests of a recorded trace: Alibaba openb pod list, Alibaba DLRM instances, Azure
+    /// vmtable, told apart by the first line.
     #[arg(long, value_name = "FILE")]
     pub(crate) trace: Option<PathBuf>,
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use snp_host::trace::openb::{Pod, PodList};
+use snp_host::trace::vms::VmList;
 use snp_lab::scenario::{Nanos, SECOND, SnpBy, TRACE_START, TraceGuest, TraceSpec, limits};
 
 use crate::exit::Failure;
@@ -18,13 +19,68 @@ pub(crate) fn read(
     snp_by: Option<SnpBy>,
     assumed: &mut Vec<String>,
 ) -> Result<TraceSpec, Failure> {
-    let list = PodList::read(path)?;
-    list.notes.iter().for_each(|note| output::note(note));
+    let share = snp_share.unwrap_or(DEFAULT_SHARE);
     if snp_share.is_none() {
         assumed.push(format!("share of SNP guests in the trace: {DEFAULT_SHARE} (--snp-share)"));
     }
+    // A pipe can be read only once; only the pod list is taken from one.
+    if path.is_file()
+        && let Some(list) = VmList::read(path)?
+    {
+        list.notes.iter().for_each(|note| output::note(note));
+        return machines(path, &list, share, snp_by.unwrap_or_default());
+    }
+    let list = PodList::read(path)?;
+    list.notes.iter().for_each(|note| output::note(note));
     within_time(path, &list)?;
-    Ok(spec(&list, snp_share.unwrap_or(DEFAULT_SHARE), snp_by.unwrap_or_default()))
+    Ok(spec(&list, share, snp_by.unwrap_or_default()))
+}
+
+/// A trace of machines. Its clock begins with the first thing in it, whoever was there before
+/// starts then.
+fn machines(
+    path: &Path,
+    list: &VmList,
+    snp_share: f64,
+    snp_by: SnpBy,
+) -> Result<TraceSpec, Failure> {
+    const MILLI: Nanos = SECOND / 1000;
+    let times = || list.vms.iter().flat_map(|vm| [vm.start_ms, vm.end_ms]).flatten();
+    let there_before = list.vms.iter().any(|vm| vm.start_ms.is_none());
+    let first = if there_before { 0 } else { times().min().unwrap_or(0) };
+    let last = times().max().unwrap_or(first);
+    let most = (limits::TIME_MAX - TRACE_START) / MILLI;
+    let late = |ms: Option<u64>| ms.is_some_and(|ms| ms - first > most);
+    if let Some(vm) = list.vms.iter().find(|vm| late(vm.start_ms) || late(vm.end_ms)) {
+        return Err(Failure::Unsupported(format!(
+            "{}:{}: a time later than any that is simulated, supported are at most {} s after the \
+             first start",
+            path.display(),
+            vm.line,
+            most / 1000
+        )));
+    }
+    let nanos = |ms: u64| (ms - first) * MILLI;
+    let guest = |vm: &snp_host::trace::vms::Vm| TraceGuest {
+        id: vm.name.to_string(),
+        cpu_milli: vm.cpu_milli,
+        memory: vm.memory_mib.saturating_mul(1 << 20),
+        start: vm.start_ms.map_or(0, nanos),
+        end: vm.end_ms.map(nanos),
+        left_censored: vm.start_ms.is_none(),
+        right_censored: vm.end_ms.is_none(),
+    };
+    let mut guests: Vec<TraceGuest> = list.vms.iter().map(guest).collect();
+    guests.sort_by_key(|guest| guest.start);
+    Ok(TraceSpec {
+        rows: list.counts.rows,
+        unscheduled: list.counts.unscheduled,
+        invalid: list.counts.invalid,
+        span: nanos(last),
+        guests,
+        snp_share,
+        snp_by,
+    })
 }
 
 /// Refuses a trace that lasts longer than anything that is simulated.
@@ -119,6 +175,27 @@ mod tests {
         let message = read(u64::MAX).unwrap_err();
         assert!(message.starts_with("t.csv:3:deletion_time: `18446744073709551615`"), "{message}");
         assert!(read(315_619_204).is_err());
+    }
+
+    #[test]
+    fn machines_there_before_start_with_the_trace() {
+        let read = |text: &str| {
+            let list = VmList::parse("t.csv", text.as_bytes()).unwrap().unwrap();
+            machines(Path::new("t.csv"), &list, 0.3, SnpBy::Vm).map_err(|e| e.to_string())
+        };
+        let row =
+            |id: &str, from: u64, to: u64| format!("{id},s,d,{from},{to},1,1,1,Unknown,2,4\n");
+        let trace = read(&(row("b", 900, 1500) + &row("a", 0, 600) + &row("c", 300, 2_591_700)));
+        let trace = trace.unwrap();
+        let ids: Vec<&str> = trace.guests.iter().map(|g| g.id.as_str()).collect();
+        assert_eq!(ids, ["a", "c", "b"]);
+        assert_eq!((trace.guests[0].start, trace.guests[0].left_censored), (0, true));
+        assert_eq!((trace.guests[1].end, trace.guests[1].right_censored), (None, true));
+        assert_eq!((trace.guests[1].start, trace.span), (300 * SECOND, 1500 * SECOND));
+        let trace = read(&row("b", 900, 1500)).unwrap();
+        assert_eq!((trace.guests[0].start, trace.guests[0].end), (0, Some(600 * SECOND)));
+        let error = read(&(row("a", 0, 300) + &row("b", 999_999_999, 999_999_999))).unwrap_err();
+        assert!(error.starts_with("t.csv:2: a time later than"), "{error}");
     }
 
     #[test]

@@ -104,3 +104,25 @@ fn the_seed_decides_when_containers_come() {
     assert_eq!(run("3"), run("3"));
     assert_ne!(run("3")["timeline"], run("4")["timeline"]);
 }
+
+/// Rows made up by the documented columns of Azure's `vmtable`.
+#[test]
+fn an_azure_table_is_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("vmtable.csv");
+    let rows = "a,s,d,0,600,1,1,1,Unknown,2,4\r\nb,s,d,300,900,1,1,1,Interactive,>24,>64\r\n\
+                c,s,d,300,2591700,1,1,1,Delay-insensitive,4,32\r\n";
+    std::fs::write(&path, rows).unwrap();
+    let output =
+        run().args(["small", "--snp-share", "1", "--json", "--trace"]).arg(&path).output().unwrap();
+    assert!(output.status.success());
+    let note = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(note.contains("1 machines in a bucket without upper bound"), "{note}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let trace = &report["trace"];
+    let of = |key: &str| trace[key].as_u64().unwrap();
+    // 128 GiB do not fit into 64.
+    assert_eq!((of("rows"), of("admitted"), of("rejected"), of("snp")), (3, 2, 1, 2));
+    assert_eq!((of("left_censored"), of("right_censored")), (1, 1));
+    assert_eq!(report["law_violations"], 0);
+}

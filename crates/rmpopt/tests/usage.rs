@@ -60,6 +60,8 @@ fn files_of_the_wrong_kind() {
     run(&["--trace", &poem]).code(2).stderr(contains("poem.txt:1: unsupported trace"));
     let other = write("huawei.csv", "vmid,cpu,memory,time,type\n1,2,3,4,0\n");
     run(&["--trace", &other]).code(4).stderr(contains("looks like the Huawei"));
+    let azure = write("vmtable.csv", "a,s,d,0,soon,1,1,1,Unknown,2,4\r\n");
+    run(&["--trace", &azure]).code(2).stderr(contains("vmtable.csv:1:vmdeleted: `soon`, expected"));
     let empty = write("empty", "");
     run(&["--host", &empty]).code(2).stderr(contains("empty: empty, expected text"));
 }

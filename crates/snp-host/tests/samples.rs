@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use snp_host::trace::TraceError;
 use snp_host::trace::openb::PodList;
+use snp_host::trace::vms::VmList;
 use snp_host::{FileKind, HostFiles, KernelFacts, Lscpu, MemoryMap, Rmp, read_text};
 
 const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data");
@@ -119,4 +120,19 @@ fn other_traces_are_refused_by_name() {
         assert!(matches!(error, TraceError::Unsupported { .. }), "{error}");
         assert!(error.to_string().contains(says), "{error}");
     }
+}
+
+#[test]
+fn the_dlrm_trace_as_published() {
+    let name = "traces/alibaba_gpu2025_disaggregated_DLRM_trace.csv";
+    let Some(path) = sample("the_dlrm_trace_as_published", name) else { return };
+    let list = VmList::read(&path).unwrap().unwrap();
+    assert_eq!((list.counts.rows, list.counts.invalid, list.vms.len()), (23_871, 0, 23_871));
+    let (before, after) = (
+        list.vms.iter().filter(|vm| vm.start_ms.is_none()).count(),
+        list.vms.iter().filter(|vm| vm.end_ms.is_none()).count(),
+    );
+    assert_eq!((before, after), (7_280, 8_878));
+    assert_eq!(list.vms.iter().map(|vm| vm.memory_mib).max(), Some(1000 << 10));
+    assert_eq!(list.vms.iter().filter_map(|vm| vm.end_ms).max(), Some(2_677_541_000));
 }

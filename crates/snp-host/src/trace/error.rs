@@ -12,7 +12,8 @@ pub enum TraceError {
     /// A trace of a kind that is not read yet, or no trace.
     #[error(
         "{file}:1: unsupported trace{looks}: header `{header}`, expected the header of \
-         the Alibaba openb pod list: {expected}"
+         the Alibaba openb pod list ({expected}), that of Alibaba's DLRM instances, or rows of \
+         Azure's vmtable"
     )]
     Unsupported {
         /// The file.

@@ -1,10 +1,12 @@
 //! Traces of workloads: what started and ended when, and how much memory it asked for.
 //!
-//! The kind of a trace is told by its header. One kind is read today, the Alibaba openb pod list
-//! ([`openb`]); the others named in [`TraceKind`] are recognised and refused by name.
+//! The kind of a trace is told by its first line. Read are the Alibaba openb pod list ([`openb`]),
+//! Alibaba's DLRM instances and Azure's `vmtable` ([`vms`]); the others named in [`TraceKind`] are
+//! recognised and refused by name.
 
 mod error;
 pub mod openb;
+pub mod vms;
 
 pub use self::error::TraceError;
 use crate::place::quoted;
@@ -17,11 +19,11 @@ pub enum TraceKind {
     OpenbPods,
     /// Alibaba cluster-trace-gpu-v2023, node list: no times in it.
     OpenbNodes,
-    /// Alibaba cluster-trace-gpu-v2025, disaggregated DLRM instances.
+    /// Alibaba cluster-trace-gpu-v2025, disaggregated DLRM instances: read by [`vms`].
     Dlrm,
     /// Alibaba cluster-trace-v2026-spot-gpu, node list: no times in it.
     SpotNodes,
-    /// Azure public dataset, `vmtable`, with a header added.
+    /// Azure public dataset, `vmtable`, with a header added: read by [`vms`], with and without.
     AzureVms,
     /// Huawei East-1 virtual machines (VMAgent).
     HuaweiVms,
