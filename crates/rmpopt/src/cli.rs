@@ -74,6 +74,95 @@ pub(crate) enum Command {
     /// Reads dmesg, journal and syslog of hosts and guests, of any kernel, pasted or piped. What it
     /// does not know it leaves alone. All that is understood: docs/decode.md.
     Decode(DecodeArgs),
+
+    /// Show what this host, a copy of its files or a snapshot says of SNP, the RMP and RMPOPT.
+    ///
+    /// Without root it shows what it may see and names the rest. CPUID and MSRs are read on one CPU,
+    /// since each read interrupts the CPU: --deep reads them on all (docs/status.md).
+    Status(HostArgs),
+
+    /// Check a host by numbered rules: what is wrong, how that is known, what to do.
+    ///
+    /// All checks: docs/doctor.md.
+    #[command(
+        after_help = "Exit codes: 0 no problem found, 1 a check of severity error or warning failed, \
+        2 usage or bad input, 3 a file cannot be read."
+    )]
+    Doctor(HostArgs),
+
+    /// Show each 1 GiB region: how many cores have it optimised, and what is known to hold it.
+    Regions(RegionsArgs),
+
+    /// Write all that status, doctor and regions read into one file, for a bug report.
+    ///
+    /// Any of them shows it again with --from (docs/snapshot.md).
+    Snapshot(SnapshotArgs),
+}
+
+/// Which host.
+#[derive(Debug, Default, Args)]
+pub(crate) struct HostArgs {
+    /// A folder that holds proc, sys and dev of the host, instead of this machine.
+    #[arg(long, value_name = "DIR", conflicts_with = "from")]
+    pub(crate) root: Option<PathBuf>,
+
+    /// A snapshot, or a dump of CPUID (cpuid -r, InstLatX64, hwloc) or a kernel log alone.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) from: Option<PathBuf>,
+
+    /// Ask every CPU, each of which is interrupted for it; and read upstream's rmpopt-table.
+    #[arg(long, conflicts_with = "from")]
+    pub(crate) deep: bool,
+
+    /// Print the result as JSON, alone on standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Options of `rmpopt regions`.
+#[derive(Debug, Args)]
+pub(crate) struct RegionsArgs {
+    /// Which host.
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+
+    /// Only regions in these states, separated by commas.
+    #[arg(long, value_name = "STATES", value_delimiter = ',',
+        value_parser = ["optimised", "partial", "none", "outside", "unknown"])]
+    pub(crate) state: Vec<String>,
+
+    /// Only regions of this NUMA node.
+    #[arg(long, value_name = "N")]
+    pub(crate) node: Option<u32>,
+
+    /// Only regions from this GiB to that one, such as 0-63.
+    #[arg(long, value_name = "FIRST-LAST", value_parser = gib_range)]
+    pub(crate) gib: Option<(u32, u32)>,
+
+    /// A line for each region instead of the map.
+    #[arg(long)]
+    pub(crate) list: bool,
+}
+
+/// Options of `rmpopt snapshot`.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit codes: 0 written, 2 usage, 3 something cannot be read or written.")]
+pub(crate) struct SnapshotArgs {
+    /// The file to write; one that exists is not overwritten.
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+
+    /// A folder that holds proc, sys and dev of the host, instead of this machine.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+
+    /// Ask every CPU, each of which is interrupted for it; and read upstream's rmpopt-table.
+    #[arg(long)]
+    pub(crate) deep: bool,
+
+    /// Leave out names of hosts, users and guests; addresses and sizes stay.
+    #[arg(long)]
+    pub(crate) redact: bool,
 }
 
 /// Options of `rmpopt compare`.
@@ -298,6 +387,14 @@ fn policy_names() -> impl clap::builder::TypedValueParser<Value = PolicyName> {
     PossibleValuesParser::new(names).try_map(|word| word.parse::<PolicyName>())
 }
 
+fn gib_range(text: &str) -> Result<(u32, u32), String> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    match (first.parse(), last.parse()) {
+        (Ok(first), Ok(last)) if first <= last => Ok((first, last)),
+        _ => Err("expected a number of GiB, or two as in 0-63".to_owned()),
+    }
+}
+
 fn share(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
@@ -324,6 +421,14 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn ranges_of_gib() {
+        assert_eq!((gib_range("7"), gib_range("0-63")), (Ok((7, 7)), Ok((0, 63))));
+        for wrong in ["", "-", "3-1", "x", "1-2-3"] {
+            assert!(gib_range(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -15,6 +15,9 @@ pub(crate) const INTERRUPTED: u8 = 130;
 /// Something that was decoded has severity error.
 pub(crate) const FOUND_ERRORS: u8 = 1;
 
+/// A check of the doctor failed.
+pub(crate) const FOUND_PROBLEMS: u8 = 1;
+
 /// Why the command could not do what was asked. Each holds one message that names file and place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {

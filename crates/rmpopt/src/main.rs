@@ -31,6 +31,10 @@ fn main() -> ExitCode {
         cli::Command::Compare(args) => commands::compare::run(args),
         cli::Command::Decode(args) => commands::decode::run(args),
         cli::Command::Calibrate(args) => commands::calibrate::run(args),
+        cli::Command::Status(args) => commands::host::status(args),
+        cli::Command::Doctor(args) => commands::host::doctor(args),
+        cli::Command::Regions(args) => commands::host::regions(args),
+        cli::Command::Snapshot(args) => commands::snapshot::run(args),
         cli::Command::Replay(args) => commands::replay::run(args),
     };
     result.unwrap_or_else(|failure| {

@@ -34,6 +34,8 @@
 //! | lists of CPUs, `0-5,48-53` | [`CpuList`] |
 //! | the Alibaba openb pod list | [`trace::openb::PodList`] |
 //! | what goes wrong, in any log | [`decode::decode`] |
+//! | the interfaces of a running kernel, a copy of them, or a snapshot | [`system::System`] |
+//! | what they say together | [`state::HostState`] |
 //!
 //! Each takes a text with the name of its file, or a path, and refuses what it cannot be sure of
 //! with an error that names file, line, value and what was expected. Doubts that do not make a
@@ -44,7 +46,6 @@
 //!
 //! Units: byte addresses below 2^52 in `u64`, ranges with their last byte; memory in bytes or, where
 //! a name says so, MiB; times of traces in seconds.
-#![forbid(unsafe_code)]
 
 mod cpulist;
 pub mod decode;
@@ -58,6 +59,8 @@ mod lscpu;
 mod numactl;
 mod number;
 mod place;
+pub mod state;
+pub mod system;
 mod topology;
 pub mod trace;
 

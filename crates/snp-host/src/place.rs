@@ -29,9 +29,18 @@ const QUOTED: usize = 80;
 
 /// Input text made fit for an error message: shortened, control characters escaped.
 pub(crate) fn quoted(text: &str) -> String {
+    harmless(text, QUOTED)
+}
+
+/// The same for a line that is evidence, at most 200 characters.
+pub(crate) fn quoted_long(text: &str) -> String {
+    harmless(text, 200)
+}
+
+fn harmless(text: &str, most: usize) -> String {
     let mut out = String::new();
     for (n, c) in text.chars().enumerate() {
-        if n == QUOTED {
+        if n == most {
             out.push_str("...");
             break;
         }

@@ -6,13 +6,17 @@ mod chart;
 mod compare;
 mod decode;
 mod decode_json;
+mod doctor;
 mod map;
 mod page;
+mod regions;
+mod status;
 mod tables;
 mod text;
 mod timeline;
 
 use snp_host::decode::Decoded;
+use snp_host::state::{Check, HostState, RegionState};
 use snp_lab::calibrate::Calibration;
 use snp_lab::report::RunReport;
 
@@ -71,6 +75,27 @@ impl View {
     pub(crate) fn comparison(self, comparison: &Comparison) -> String {
         let mut page = Page::new(self.unicode);
         compare::comparison(&mut page, comparison);
+        page.finish()
+    }
+
+    /// What a host says.
+    pub(crate) fn status(self, state: &HostState, width: usize) -> String {
+        let mut page = Page::with_width(self.unicode, width);
+        status::status(&mut page, state);
+        page.finish()
+    }
+
+    /// What is wrong with a host.
+    pub(crate) fn doctor(self, checks: &[Check], width: usize) -> String {
+        let mut page = Page::with_width(self.unicode, width);
+        doctor::doctor(&mut page, checks);
+        page.finish()
+    }
+
+    /// Regions of a host, as a map or as a list.
+    pub(crate) fn regions(self, state: &HostState, regions: &[&RegionState], list: bool) -> String {
+        let mut page = Page::new(self.unicode);
+        regions::regions(&mut page, state, regions, list);
         page.finish()
     }
 

@@ -1,0 +1,71 @@
+//! `/sys/devices/system/cpu`: which CPUs there are, and which share a core.
+
+use std::collections::BTreeMap;
+
+use super::error::{Got, ReadError, Why};
+use super::root::Root;
+use crate::cpulist::CpuList;
+use crate::topology::MAX_CPUS;
+
+const CPU: &str = "/sys/devices/system/cpu";
+/// Most CPUs whose folders are looked at.
+const MAX_LOOKED_AT: u32 = 1 << 14;
+
+/// CPUs and cores.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cpus {
+    /// Online.
+    pub online: CpuList,
+    /// Present, if the kernel says so.
+    pub present: Option<CpuList>,
+    /// The online CPUs of each core, by the core's first CPU; empty if not known.
+    pub cores: BTreeMap<u32, CpuList>,
+    /// Sockets, if known.
+    pub sockets: Option<u32>,
+}
+
+/// A one-line list of CPUs.
+pub(super) fn list(root: &Root, path: &str) -> Got<CpuList> {
+    let text = root.text(path)?;
+    CpuList::parse(&text)
+        .map_err(|e| ReadError::new(path, Why::malformed(1, e.expected(), text.trim())))
+}
+
+impl Cpus {
+    /// Reads it. Topology that is missing leaves `cores` empty.
+    pub fn read(root: &Root) -> Got<Self> {
+        let online_path = format!("{CPU}/online");
+        let online = list(root, &online_path)?;
+        if online.is_empty() || online.len() > MAX_LOOKED_AT {
+            let why = Why::malformed(1, "1 to 16384 CPUs online", &online.to_string());
+            return Err(ReadError::new(&online_path, why));
+        }
+        let present = optional(list(root, &format!("{CPU}/present")))?;
+        let (mut cores, mut packages) = (BTreeMap::new(), std::collections::BTreeSet::new());
+        for cpu in online.iter() {
+            let topology = format!("{CPU}/cpu{cpu}/topology");
+            let siblings = optional(list(root, &format!("{topology}/thread_siblings_list")))?;
+            let Some(siblings) = siblings else { break };
+            let path = format!("{topology}/physical_package_id");
+            if let Some(package) = optional(root.text(&path))? {
+                packages.insert(package.trim().to_owned());
+            }
+            let Some(first) = siblings.iter().next().filter(|first| *first < MAX_CPUS) else {
+                let why = Why::malformed(1, "a list with this CPU", "an empty list");
+                return Err(ReadError::new(&topology, why));
+            };
+            cores.entry(first).or_insert(siblings);
+        }
+        let sockets = (!packages.is_empty()).then_some(packages.len() as u32);
+        Ok(Self { online, present, cores, sockets })
+    }
+}
+
+/// What is absent is `None`; other failures stay.
+pub(super) fn optional<T>(got: Got<T>) -> Got<Option<T>> {
+    match got {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.why == Why::Absent => Ok(None),
+        Err(error) => Err(error),
+    }
+}
