@@ -21,6 +21,8 @@ pub struct CoreCell {
     pub(crate) writes: u8,
     /// We wrote its base, and have not read back 0 since.
     pub(crate) programmed: bool,
+    /// The operator does not want it to lead.
+    pub(crate) follows_only: bool,
 }
 
 /// An offer that is out.

@@ -50,6 +50,22 @@ pub fn write_cpu_list(
     }
 }
 
+/// Reads what [`write_cpu_list`] writes; each range, first and last, goes to `take`. `None` where it is
+/// no such list of ascending numbers; some ranges may have been taken then.
+pub fn read_cpu_list(list: &str, mut take: impl FnMut(u32, u32)) -> Option<()> {
+    let mut least = Some(0);
+    for part in list.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+        if first < least? || last < first {
+            return None;
+        }
+        take(first, last);
+        least = last.checked_add(1);
+    }
+    Some(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,5 +89,18 @@ mod tests {
     fn lists_join_neighbours() {
         assert_eq!(row(7, &[0, 1, 2, 5, 7, 8]), "Memory @  7GB: CPU(s): 0-2,5,7-8\n");
         assert_eq!(row(7, &[u32::MAX]), "Memory @  7GB: CPU(s): 4294967295\n");
+    }
+
+    #[test]
+    fn lists_are_read_as_they_are_written() {
+        let read = |list: &str| {
+            let mut cpus = Vec::new();
+            read_cpu_list(list, |first, last| cpus.extend(first..=last)).map(|()| cpus)
+        };
+        assert_eq!(read("0-2,5,7-8"), Some(vec![0, 1, 2, 5, 7, 8]));
+        assert_eq!(read("4294967295"), Some(vec![u32::MAX]));
+        for wrong in ["", "1-", "-1", "3-1", "2,1", "1-3,3", "none", "0 1", "4294967295,0"] {
+            assert_eq!(read(wrong), None, "{wrong:?}");
+        }
     }
 }

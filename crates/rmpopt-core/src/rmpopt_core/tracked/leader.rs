@@ -202,10 +202,33 @@ impl<S: Storage> Tracked<S> {
         }
     }
 
+    /// `core`, which is enabled, leads its window if nobody does and it may.
+    pub(super) fn enlist(&mut self, core: CoreId, window: Window) {
+        let cell = self.storage.cores().get(core.index());
+        if cell.is_some_and(|cell| !cell.follows_only) {
+            self.leaders.enlist(core, window);
+        }
+    }
+
+    /// Whether `core` may lead. Without any that may, nothing in their window is verified.
+    pub fn let_lead(&mut self, core: CoreId, may: bool) {
+        let Some(cell) = self.storage.cores_mut().get_mut(core.index()) else { return };
+        cell.follows_only = !may;
+        let (enabled, window) = (cell.state == CoreState::Enabled, cell.window);
+        if !may {
+            self.replace_leader(core);
+        } else if enabled {
+            self.leaders.enlist(core, window);
+            self.next_due = Time::ZERO;
+        }
+    }
+
     /// Finds another leader for the window that `core` led.
     pub(super) fn replace_leader(&mut self, core: CoreId) {
         let Some(window) = self.leaders.dismiss(core) else { return };
-        let heir = |cell: &CoreCell| cell.state == CoreState::Enabled && cell.window == window;
+        let heir = |cell: &CoreCell| {
+            cell.state == CoreState::Enabled && cell.window == window && !cell.follows_only
+        };
         if let Some(heir) = self.first_core(heir) {
             self.leaders.enlist(heir, window);
         }

@@ -1,7 +1,7 @@
 //! SNP_INIT, cores coming and going, and the end.
 
 use super::leader::MAX_WINDOWS;
-use super::{Phase, Tracked};
+use super::{later, Phase, Tracked};
 use crate::rmpopt_core::storage::{Bitmap, CoreCell, CoreState, RegionCell};
 use crate::rmpopt_core::{window, Action, CoreId, Host, Storage, Time, WindowMask, SECOND};
 use crate::snp_defs::{Region, RmpoptBase, Window};
@@ -27,7 +27,15 @@ impl<S: Storage> Tracked<S> {
             let state = if participates { CoreState::Waiting } else { CoreState::Out };
             if let Some(cell) = self.storage.cores_mut().get_mut(core.index()) {
                 let (writes, programmed) = (cell.writes, cell.programmed);
-                *cell = CoreCell { window, state, writes, programmed, ..CoreCell::default() };
+                let follows_only = cell.follows_only;
+                *cell = CoreCell {
+                    window,
+                    state,
+                    writes,
+                    programmed,
+                    follows_only,
+                    ..CoreCell::default()
+                };
             }
         }
         for number in 0..host.spanned_regions().min(self.storage.regions().len() as u32) {
@@ -46,8 +54,7 @@ impl<S: Storage> Tracked<S> {
         self.offers_wanted = true;
         self.unoffered_since = None;
         self.offers_out = 0;
-        self.audit_at =
-            if self.config.audit_ns == 0 { Time::NEVER } else { now.after(self.config.audit_ns) };
+        self.audit_at = later(now, self.config.audit_ns);
         self.sweep_at =
             if self.config.sweep_per_second == 0 { Time::NEVER } else { now.after(SECOND) };
         self.armed = Time::NEVER;
@@ -106,7 +113,7 @@ impl<S: Storage> Tracked<S> {
             cell.state = CoreState::Enabled;
             // It may have been passed over while it was not enabled.
             self.lacking.put(core, true);
-            self.leaders.enlist(core, window);
+            self.enlist(core, window);
             self.next_due = Time::ZERO;
             self.offers_wanted = true;
             self.unoffered_since.get_or_insert(now);
@@ -147,7 +154,7 @@ impl<S: Storage> Tracked<S> {
         };
         self.bases_wanted |= cell.state == CoreState::Waiting;
         if cell.state == CoreState::Enabled {
-            self.leaders.enlist(core, window);
+            self.enlist(core, window);
             self.next_due = Time::ZERO;
         } else {
             self.replace_leader(core);

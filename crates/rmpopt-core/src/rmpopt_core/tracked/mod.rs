@@ -146,6 +146,25 @@ impl<S: Storage> Tracked<S> {
         }
     }
 
+    /// The parameters in force.
+    pub const fn config(&self) -> Config {
+        self.config
+    }
+
+    /// Other parameters from now on. Delays that have begun end as they would have.
+    pub fn configure(&mut self, now: Time, config: Config) {
+        let up = self.phase == Phase::Up;
+        if up && config.audit_ns != self.config.audit_ns {
+            self.audit_at = later(now, config.audit_ns);
+        }
+        if up && (config.sweep_per_second == 0) != (self.config.sweep_per_second == 0) {
+            let interval_ns = if config.sweep_per_second == 0 { 0 } else { SECOND };
+            self.sweep_at = later(now, interval_ns);
+        }
+        self.config = config;
+        self.armed = Time::NEVER;
+    }
+
     /// Counts that only this policy has.
     pub const fn stats(&self) -> Stats {
         self.stats
@@ -457,5 +476,14 @@ impl<S: Storage> Policy for Tracked<S> {
     fn window(&self, core: CoreId) -> Option<Window> {
         let cell = self.storage.cores().get(core.index())?;
         (cell.state != CoreState::Out).then_some(cell.window)
+    }
+}
+
+/// After an interval; never if it is 0.
+fn later(now: Time, interval_ns: u64) -> Time {
+    if interval_ns == 0 {
+        Time::NEVER
+    } else {
+        now.after(interval_ns)
     }
 }

@@ -548,6 +548,64 @@ fn cpu_time_is_capped_per_minute() {
 }
 
 #[test]
+fn a_cap_that_is_lifted_lets_work_go_on_at_once() {
+    let capped = Config { cap_ns_per_minute: 3 * MILLISECOND, ..config() };
+    let mut machine = tracked(Layout::new(1, 5), capped);
+    machine.rmpopt_ns = MILLISECOND;
+    machine.snp_init();
+    machine.until_ms(20_000);
+    machine.did();
+    machine.policy.configure(machine.now, config());
+    machine.pump();
+    machine.until_ms(20_100);
+    assert_eq!(machine.did(), ["verify 0:3", "verify 0:4"]);
+    machine.assert_optimised();
+}
+
+#[test]
+fn parameters_can_change_while_snp_is_up() {
+    let mut machine = up(2, 2);
+    let faster = Config { delay_ns: 100 * MILLISECOND, audit_ns: SECOND, ..config() };
+    machine.policy.configure(machine.now, faster);
+    machine.pump();
+    assert_eq!(machine.policy.config(), faster);
+    machine.until_ms(10_000);
+    assert!(machine.did().iter().any(|what| what.starts_with("audit")), "audits begin");
+    machine.policy.configure(machine.now, Config { sweep_per_second: 1, ..config() });
+    machine.pump();
+    machine.until_ms(20_000);
+    assert!(!machine.did().iter().any(|what| what.starts_with("audit")), "audits end");
+}
+
+#[test]
+fn a_core_that_may_not_lead_follows() {
+    let mut machine = tracked(Layout::new(3, 2), config());
+    machine.policy.let_lead(CoreId(0), false);
+    machine.snp_init();
+    machine.settle();
+    machine.assert_optimised();
+    let did = machine.did();
+    assert!(did.contains(&"verify 1:0".to_owned()), "{did:?}");
+    assert!(!did.iter().any(|what| what.starts_with("verify 0")), "{did:?}");
+    // The word of the operator holds; the next in line takes over.
+    machine.policy.let_lead(CoreId(1), false);
+    machine.flip(1);
+    machine.until_ms(100_000);
+    assert!(machine.did().contains(&"verify 2:1".to_owned()));
+    machine.assert_optimised();
+    // Nobody may: nothing is verified, until somebody may.
+    machine.policy.let_lead(CoreId(2), false);
+    machine.flip(1);
+    machine.until_ms(200_000);
+    assert!(machine.did().is_empty());
+    machine.policy.let_lead(CoreId(0), true);
+    machine.pump();
+    machine.until_ms(300_000);
+    assert!(machine.did().contains(&"verify 0:1".to_owned()));
+    machine.assert_optimised();
+}
+
+#[test]
 fn with_a_cap_offers_go_out_few_at_a_time() {
     let config = Config { cap_ns_per_minute: 5 * MILLISECOND, followers_at_once: 2, ..config() };
     let mut machine = tracked(Layout::new(9, 1), config);
