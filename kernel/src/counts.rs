@@ -3,6 +3,8 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use kernel::prelude::*;
+
 use crate::snp_defs::Counter;
 
 /// What the driver can count. Others of the list (interruptions of guests, pairs lost, RMPUPDATEs)
@@ -37,8 +39,10 @@ pub(crate) const KEPT: [Counter; 23] = [
 pub(crate) struct Counts([AtomicU64; Counter::COUNT]);
 
 impl Counts {
-    pub(crate) const fn new() -> Self {
-        Self([const { AtomicU64::new(0) }; Counter::COUNT])
+    /// All 0. On its own, so that they pass over the stack of no one else.
+    #[inline(never)]
+    pub(crate) fn new() -> Result<KBox<Self>> {
+        Ok(KBox::new(Self([const { AtomicU64::new(0) }; Counter::COUNT]), GFP_KERNEL)?)
     }
 
     pub(crate) fn add(&self, counter: Counter, by: u64) {

@@ -23,7 +23,7 @@ pub(crate) struct Hardware {
 enum Kind {
     Silicon,
     #[cfg(emulate)]
-    Model(crate::emu::Emulated),
+    Model(KBox<crate::emu::Emulated>),
 }
 
 /// What a core says of itself.
@@ -37,14 +37,14 @@ pub(crate) struct CoreState {
 
 impl Hardware {
     /// The hardware asked for, if it may be used; else one line in the log and an error.
-    pub(crate) fn find() -> Result<Self> {
+    pub(crate) fn find() -> Result<KBox<Self>> {
         #[cfg(emulate)]
         if crate::params::emu::wanted()? {
-            return Self::model();
+            return Ok(KBox::new(Self::model()?, GFP_KERNEL)?);
         }
         let proof = gate::check()?;
         let (topology, memory) = (Topology::read()?, Memory::real()?);
-        Ok(Self { proof, topology, memory, kind: Kind::Silicon })
+        Ok(KBox::new(Self { proof, topology, memory, kind: Kind::Silicon }, GFP_KERNEL)?)
     }
 
     #[cfg(emulate)]
@@ -54,7 +54,7 @@ impl Hardware {
         let gib = crate::params::emu::gib()?;
         let cores = topology.cores();
         let proof = Facts::venice(u32::from(cores)).check().map_err(|_| ENODEV)?;
-        let model = crate::emu::Emulated::new(gib, cores)?;
+        let model = KBox::new(crate::emu::Emulated::new(gib, cores)?, GFP_KERNEL)?;
         pr_info!("hardware is EMULATED: {cores} cores, {gib} GiB; nothing here is protected\n");
         Ok(Self { proof, topology, memory: Memory::whole(gib)?, kind: Kind::Model(model) })
     }

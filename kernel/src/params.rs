@@ -3,10 +3,13 @@
 
 use kernel::prelude::*;
 
+use crate::masks::{Mask, Masks};
 use crate::module_parameters as given;
 use crate::rmpopt_core::{Config, MICROSECOND, MILLISECOND};
-use crate::sys::text::{self, text_parameter};
+use crate::sys::text::{self, text_parameter, Text};
 
+text_parameter!(CPUS, "cpus", "CPUs on which RMPOPT may run, as 0-3,7; default all");
+text_parameter!(LEADERS, "leaders", "CPUs whose cores may lead, as 0-3,7; default all");
 text_parameter!(POLICY, "policy", "tracked (default) or v10");
 
 /// A policy's name.
@@ -16,7 +19,8 @@ pub(crate) enum PolicyName {
     V10,
 }
 
-/// The policy asked for.
+/// The policy asked for. On its own, as [`masks`].
+#[inline(never)]
 pub(crate) fn policy() -> Result<PolicyName> {
     match POLICY.read(&mut [0; text::LONGEST]) {
         "" | "tracked" => Ok(PolicyName::Tracked),
@@ -28,9 +32,12 @@ pub(crate) fn policy() -> Result<PolicyName> {
     }
 }
 
-/// How often marks are looked at while there are any, in nanoseconds.
-pub(crate) fn tick_ns() -> u64 {
-    u64::from(given::tick_ms.value()).saturating_mul(MILLISECOND)
+/// The CPUs that the operator allows. On its own: its words pass over the stack of no one else.
+#[inline(never)]
+pub(crate) fn masks() -> Result<KBox<Masks>> {
+    let mask = |name: &str, given: &Text| Mask::new(name, given.read(&mut [0; text::LONGEST]));
+    let (work, lead) = (mask("cpus", &CPUS)?, mask("leaders", &LEADERS)?);
+    Ok(KBox::new(Masks { work, lead }, GFP_KERNEL)?)
 }
 
 /// `tracked`'s parameters.
@@ -42,12 +49,13 @@ pub(crate) fn config() -> Config {
         bound_ns: milliseconds(given::bound_ms.value()),
         merge_ns: milliseconds(given::merge_ms.value()),
         follow_ns: milliseconds(given::follow_ms.value()),
-        tick_ns: tick_ns(),
+        tick_ns: milliseconds(given::tick_ms.value().max(1)),
         hold_ns: microseconds(given::hold_us.value()),
         slow_ns: microseconds(given::slow_us.value()),
         followers_at_once: given::followers.value(),
         audit_ns: milliseconds(given::audit_ms.value()),
         cap_ns_per_minute: milliseconds(given::cap_ms.value()),
+        sweep_per_second: 0,
         trust_base_clear: given::trust_base_clear.value(),
         ..Config::default()
     }
@@ -69,11 +77,19 @@ pub(crate) mod emu {
         "SNP is up: fresh (bases 0), left or left:GIB (bases of an earlier load)"
     );
 
+    text_parameter!(MARKS, "emu_marks", "0: changes of the RMP are not followed, as without probes");
     text_parameter!(HOTPLUG, "emu_hotplug", "1: CPUs may go and come while SNP is up");
 
     /// Whether CPU hotplug stays on while SNP is up.
+    #[inline(never)]
     pub(crate) fn hotplug() -> bool {
         HOTPLUG.read(&mut [0; text::LONGEST]) == "1"
+    }
+
+    /// Whether changes of the RMP are followed.
+    #[inline(never)]
+    pub(crate) fn marks() -> bool {
+        MARKS.read(&mut [0; text::LONGEST]) != "0"
     }
 
     /// How the module finds the emulated host.
@@ -88,6 +104,7 @@ pub(crate) mod emu {
     }
 
     /// How the module is to find the emulated host.
+    #[inline(never)]
     pub(crate) fn found() -> Result<Found> {
         let mut place = [0; text::LONGEST];
         match UP.read(&mut place) {
@@ -108,6 +125,7 @@ pub(crate) mod emu {
     const MOST_GIB: u32 = 2048;
 
     /// Whether the operator asked for emulated hardware.
+    #[inline(never)]
     pub(crate) fn wanted() -> Result<bool> {
         match EMULATE.read(&mut [0; text::LONGEST]) {
             "" => Ok(false),
@@ -120,6 +138,7 @@ pub(crate) mod emu {
     }
 
     /// GiB of emulated memory.
+    #[inline(never)]
     pub(crate) fn gib() -> Result<u32> {
         let mut place = [0; text::LONGEST];
         let word = match MEMORY.read(&mut place) {
@@ -141,6 +160,7 @@ pub(crate) mod emu {
     }
 
     /// What the emulated hardware does where AMD's manual is not public.
+    #[inline(never)]
     pub(crate) fn unit() -> Result<crate::snp_model::UnitConfig> {
         use crate::snp_model::{BaseWrite, EnableToggle, UnitConfig};
         let mut place = [0; text::LONGEST];

@@ -22,7 +22,7 @@ pub(crate) enum Plan {
 
 impl Plan {
     /// The policy that the operator named, for a host of this size.
-    pub(crate) fn new(proof: Capable, cores: u16, regions: u32) -> Result<Self> {
+    pub(crate) fn new(proof: Capable, config: Config, cores: u16, regions: u32) -> Result<Self> {
         match params::policy()? {
             params::PolicyName::Tracked => {
                 let storage = Buffers {
@@ -30,7 +30,7 @@ impl Plan {
                     cores: KVVec::from_elem(CoreCell::default(), usize::from(cores), GFP_KERNEL)?,
                     words: KVVec::from_elem(0, words_needed(regions), GFP_KERNEL)?,
                 };
-                Ok(Self::Tracked(tracked(proof, params::config(), storage)?))
+                Ok(Self::Tracked(tracked(proof, config, storage)?))
             }
             params::PolicyName::V10 => Ok(Self::V10(upstream(proof)?)),
         }

@@ -20,6 +20,7 @@ mod rmpopt_core;
 #[allow(dead_code, unreachable_pub, unused_imports)]
 mod snp_model;
 
+mod config;
 mod counts;
 mod driver;
 #[cfg(emulate)]
@@ -27,11 +28,13 @@ mod emu;
 mod files;
 mod gate;
 mod hardware;
+mod masks;
 mod memory;
 mod params;
 mod plan;
 mod sys;
 mod topology;
+mod tunables;
 mod words;
 
 use self::driver::Driver;
@@ -94,6 +97,10 @@ module! {
             default: 0,
             description: "CPU time that may be taken per minute, in ms; 0: no limit",
         },
+        sweep: u32 {
+            default: 32,
+            description: "regions verified per second where the RMP's changes cannot be followed; 0: none",
+        },
         trust_base_clear: bool {
             default: false,
             description: "RMPOPT_BASE may be written again within one SNP_INIT",
@@ -102,22 +109,25 @@ module! {
 }
 
 struct RmpoptModule {
+    /// Taken away before the driver ends.
+    folder: Option<config::Folder>,
     served: Served<Crew<Driver>>,
 }
 
 impl kernel::Module for RmpoptModule {
     fn init(_module: &'static ThisModule) -> Result<Self> {
-        let hardware = Hardware::find()?;
-        let crew = KBox::pin_init(driver::crew(hardware)?, GFP_KERNEL)?;
+        let crew = driver::crew(Hardware::find()?)?;
         let served = Served::new(c"rmpopt", crew);
         files::add(&served);
+        let folder = config::add(&served)?;
         driver::life::begin(&served)?;
-        Ok(Self { served })
+        Ok(Self { folder: Some(folder), served })
     }
 }
 
 impl Drop for RmpoptModule {
     fn drop(&mut self) {
+        drop(self.folder.take());
         driver::life::unload(&self.served);
     }
 }

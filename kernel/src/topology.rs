@@ -67,15 +67,10 @@ impl Topology {
             .map(|(cpu, &core)| (cpu, CoreId(core)))
     }
 
-    /// First online CPU of a core.
-    pub(crate) fn online_cpu(&self, core: CoreId) -> Option<u32> {
-        self.online_cpu_but(core, u32::MAX)
-    }
-
-    /// First online CPU of a core other than this one.
-    pub(crate) fn online_cpu_but(&self, core: CoreId, but: u32) -> Option<u32> {
+    /// First online CPU of a core of which this holds.
+    pub(crate) fn online_cpu(&self, core: CoreId, like: impl Fn(u32) -> bool) -> Option<u32> {
         let mut cpus = self.cpus();
-        cpus.find(|&(cpu, of)| of == core && cpu != but && cpu::is_online(cpu)).map(|(cpu, _)| cpu)
+        cpus.find(|&(cpu, of)| of == core && like(cpu) && cpu::is_online(cpu)).map(|(cpu, _)| cpu)
     }
 
     /// NUMA node of a core.

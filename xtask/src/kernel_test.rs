@@ -54,10 +54,13 @@ struct Machine {
 
 const GATE: [&str; 3] = ["gate.enodev", "gate.nothing-left", "gate.log"];
 
+/// Modules of the stock kernel that the module cannot be loaded without.
+const DEPENDS: [&str; 1] = ["configfs"];
+
 /// Machines that are booted with `--full` only.
 const SLOW: [&str; 1] = ["many"];
 
-const MACHINES: [Machine; 8] = [
+const MACHINES: [Machine; 9] = [
     Machine {
         name: "gate-guest",
         module: Module::Packaged,
@@ -114,6 +117,7 @@ const MACHINES: [Machine; 8] = [
             "life-keeps,keeps",
             "life-keeps,misses",
             "life-gp,keeps",
+            "sweep",
             "red-drop-clear",
             "red-stale-cache",
             "red-skip-follower",
@@ -139,6 +143,38 @@ const MACHINES: [Machine; 8] = [
             "hog",
         ],
         says: &["rmpopt: the machine goes down: stopped"],
+    },
+    Machine {
+        name: "operator",
+        module: Module::Emulated,
+        cpu: "max",
+        smp: "4",
+        memory: 1024,
+        settings: "",
+        stock: &[],
+        script: "operator.sh",
+        tests: &[
+            "config.description",
+            "config.action",
+            "config.numbers",
+            "config.refuses",
+            "config.parameters",
+            "config.mkdir",
+            "pause",
+            "pause.over-init",
+            "kill",
+            "kill.laws",
+            "kill.busy",
+            "kill.v10",
+            "cpus.parameter",
+            "cpus",
+            "leaders",
+            "cap",
+            "cap.lifted",
+            "config.crowd",
+            "config.held-open",
+        ],
+        says: &[],
     },
     Machine {
         name: "threads",
@@ -193,7 +229,7 @@ const MACHINES: [Machine; 8] = [
         smp: "4",
         memory: 512,
         settings: "",
-        stock: &["irqbypass", "configfs", "tsm_report", "ccp", "kvm", "kvm-amd"],
+        stock: &["irqbypass", "tsm_report", "ccp", "kvm", "kvm-amd"],
         script: "probes.sh",
         tests: &[
             "probe.rmp_make_shared",
@@ -204,11 +240,13 @@ const MACHINES: [Machine; 8] = [
             "probe.absent.snp_decommission_context",
             "probe.called",
             "probe.failed-call-is-no-mark",
+            "probe.cost",
             "probe.life",
             "probe.kvm-loads",
             "probe.ccp-followed",
             "probe.panic-followed",
             "probe.kvm-followed",
+            "probe.vm",
             "probe.kvm-unloads",
             "probe.ccp-let-go",
             "probe.kvm-loads-again",
@@ -378,7 +416,7 @@ impl Machine {
         inside.extend(files(&check.join("scripts"))?);
         inside.push(checker.to_owned());
         inside.push(self.module.file(env));
-        for name in self.stock {
+        for name in DEPENDS.iter().chain(self.stock) {
             inside.push(env.stock_module(name)?);
         }
         let boot = Boot {
@@ -430,7 +468,11 @@ impl Machine {
 
 /// Lines that a reader of the summary wants.
 fn is_told(line: &str) -> bool {
-    line.starts_with("test: ") || line.starts_with("check: ") || line.starts_with("CPUs went")
+    line.starts_with("test: ")
+        || line.starts_with("check: ")
+        || line.starts_with("CPUs went")
+        || line.contains("rmpopt: a call of")
+        || line.starts_with("cap of")
 }
 
 /// Each test's name and outcome.

@@ -13,6 +13,8 @@ for choices in keeps,clears keeps,keeps keeps,misses gp,keeps; do
     played life-$choices life 16 "" emu_choices=$choices
 done
 
+played sweep sweep 16 "" emu_marks=0
+
 red red-drop-clear "region 0 holds assigned pages and is optimised on CPUs"
 red red-stale-cache "region 0 holds assigned pages and is optimised on CPUs"
 red red-skip-follower "not settled"
@@ -100,14 +102,14 @@ under_hotplug hotplug
 # Others write meanwhile.
 write() {
     for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
-        control $1 2> /dev/null
+        $1 2> /dev/null
         usleep 20000
-        control $2 2> /dev/null
+        $2 2> /dev/null
     done
 }
 load emu_mem=16G
-for writer in 1 2 3 4 5 6 7; do write optimise optimise & done
-write pause resume &
+for writer in 1 2 3 4 5 6 7; do write "control optimise" "control optimise" & done
+write "set_ pause 1" "set_ pause 0" &
 /check 16 /crowd.txt
 test_that crowd [ $? = 0 ]
 wait

@@ -2,6 +2,8 @@
 # "test: NAME FAILED why", which `cargo xtask kernel-test` reads.
 
 E=/sys/kernel/debug/x86/rmpopt
+C=/sys/kernel/config/rmpopt
+insmod /configfs.ko && mount -t configfs configfs /sys/kernel/config
 # Times short enough for a test; an emulated RMPOPT on an emulated CPU is a slow one.
 FAST="delay_ms=100 merge_ms=20 tick_ms=20 hold_us=2000 audit_ms=200"
 
@@ -17,6 +19,9 @@ test_that() {
 
 # The emulated module with these parameters.
 load() { insmod /rmpopt.ko emulate=model $FAST follow_ms=${FOLLOW_MS:-50} slow_us=${SLOW_US:-5000} "$@"; }
+
+# set FILE VALUE: writes to configfs.
+set_() { echo "$2" > $C/$1; }
 
 # A command for the emulated host.
 control() { echo "$*" > $E/emu/control; }

@@ -20,6 +20,12 @@ pub(crate) fn control(commands: &str) -> std::io::Result<()> {
     file.write_all(commands.as_bytes())
 }
 
+/// Writes to one of the module's files in configfs.
+pub(crate) fn set(name: &str, value: &str) -> Result<(), String> {
+    let path = format!("/sys/kernel/config/rmpopt/{name}");
+    fs::write(&path, value).map_err(|error| format!("{path}: {error}"))
+}
+
 /// CPUs that are online.
 pub(crate) fn online() -> Result<BTreeSet<u32>, String> {
     let path = "/sys/devices/system/cpu/online";

@@ -7,13 +7,13 @@
 //!
 //! Usage: `check REGIONS [--hardware] SCRIPT`. With `--hardware` only the hardware's tables are
 //! compared: not every policy believes something. `check --hog CPU SECONDS` takes a CPU as a real-time
-//! task for so long.
+//! task for so long; `check --vm` creates a virtual machine by `/dev/kvm` and closes it.
 
 mod account;
 mod files;
 mod guests;
 mod play;
-#[allow(unsafe_code)] // The only place: two system calls.
+#[allow(unsafe_code)] // The only place: three system calls.
 mod sys;
 mod table;
 
@@ -27,8 +27,13 @@ fn main() -> ExitCode {
     if let ([cpu, seconds], ["--hog"]) = (&plain[..], &options[..]) {
         return hog(cpu, seconds);
     }
+    if let ([], ["--vm"]) = (&plain[..], &options[..]) {
+        return vm();
+    }
     let ([regions, script], [] | ["--hardware"]) = (&plain[..], &options[..]) else {
-        eprintln!("usage: check REGIONS [--hardware] SCRIPT, or check --hog CPU SECONDS");
+        eprintln!(
+            "usage: check REGIONS [--hardware] SCRIPT, or check --hog CPU SECONDS, or check --vm"
+        );
         return ExitCode::from(2);
     };
     match play::play(regions, script, options.is_empty()) {
@@ -38,6 +43,17 @@ fn main() -> ExitCode {
         }
         Err(wrong) => {
             println!("check: RED {script}: {wrong}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Creates a virtual machine and closes it.
+fn vm() -> ExitCode {
+    match sys::vm() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("/dev/kvm: {error}");
             ExitCode::FAILURE
         }
     }

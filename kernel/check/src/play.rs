@@ -8,8 +8,11 @@
 //! audit MS              the hardware says so itself, by the file `audit`, within so long
 //! guests N SEED         the lives of so many guests
 //! stat KEY LEAST MOST   a line of `stats` has a value between the two
+//! set FILE VALUE        a write to a file in configfs
+//! cpus LIST             from now on tables are expected on these CPUs only
 //! ```
 
+use std::collections::BTreeSet;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -24,6 +27,8 @@ const LOOK: Duration = Duration::from_millis(20);
 struct Player {
     regions: usize,
     account: Account,
+    /// CPUs that RMPOPT may run on; `None`: all.
+    allowed: Option<BTreeSet<u32>>,
     /// What the driver believes is compared, too.
     beliefs: bool,
     steps: u32,
@@ -38,6 +43,7 @@ pub(crate) fn play(regions: &str, script: &str, beliefs: bool) -> Result<String,
     let mut player = Player {
         regions,
         account: Account::new(regions),
+        allowed: None,
         beliefs,
         steps: 0,
         looks: 0,
@@ -79,6 +85,11 @@ impl Player {
                 }
                 Ok(())
             }
+            ["set", file, value] => files::set(file, value),
+            ["cpus", list] => {
+                self.allowed = Some(table::cpus(list).ok_or("no list of CPUs")?);
+                Ok(())
+            }
             _ => self.step(&line.replace("; ", "\n")),
         }
     }
@@ -108,15 +119,24 @@ impl Player {
         self.account.unsafe_row(&table).map_or(Ok(()), Err)
     }
 
+    /// CPUs whose tables can be told.
+    fn cpus(&self) -> Result<BTreeSet<u32>, String> {
+        let mut cpus = files::online()?;
+        if let Some(allowed) = &self.allowed {
+            cpus.retain(|cpu| allowed.contains(cpu));
+        }
+        Ok(cpus)
+    }
+
     /// What is wrong with the tables now.
     fn unsettled(&mut self) -> Result<Option<String>, String> {
-        let cpus = files::online()?;
+        let cpus = self.cpus()?;
         let expected = self.account.settled(&cpus);
         let mut found = self.hardware()?;
         if let Some(wrong) = self.account.unsafe_row(&found) {
             return Err(wrong);
         }
-        // A CPU that is offline keeps its table.
+        // A CPU that is offline, or was taken away, keeps its table.
         for row in &mut found {
             row.retain(|cpu| cpus.contains(cpu));
         }
@@ -148,7 +168,7 @@ impl Player {
     fn audit(&mut self, limit: Duration) -> Result<(), String> {
         let started = Instant::now();
         loop {
-            let expected = self.account.settled(&files::online()?);
+            let expected = self.account.settled(&self.cpus()?);
             let found = table::parse(&files::read("audit")?, self.regions)?;
             self.looks += 1;
             let Some(wrong) = table::difference(&found, &expected) else { return Ok(()) };

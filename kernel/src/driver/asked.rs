@@ -6,7 +6,7 @@ use core::sync::atomic::Ordering;
 
 use super::{perform, Driver, Ran};
 use crate::rmpopt_core::{CoreId, SECOND, WINDOW_WORDS};
-use crate::snp_defs::{Region, RmpoptFunction};
+use crate::snp_defs::{Counter, Region, RmpoptFunction};
 use crate::sys::crew::Crew;
 
 /// Asks every core, unless that was done less than a second ago.
@@ -51,7 +51,9 @@ pub(super) fn visit(crew: &Crew<Driver>, core: CoreId) {
             let Some(region) = window.region(slot).filter(|region| region.get() < regions) else {
                 break;
             };
-            if crew.execute(core, region, RmpoptFunction::Report).0 == Ran::Carry(true) {
+            let (ran, took_ns) = crew.execute(core, region, RmpoptFunction::Report);
+            crew.counts.add(Counter::CpuTaken, took_ns);
+            if ran == Ran::Carry(true) {
                 bits |= 1 << bit;
             }
         }

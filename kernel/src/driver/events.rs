@@ -31,16 +31,21 @@ enum Function {
     Panic,
     /// A guest's context goes.
     GuestEnd,
+    /// Any virtual machine goes: shows that functions of kvm_amd are reached without SNP.
+    #[cfg(emulate)]
+    AnyEnd,
 }
 
 /// Where each is; `None`: in the kernel itself.
-const FUNCTIONS: [(Function, Option<&CStr>); 6] = [
+const FUNCTIONS: [(Function, Option<&CStr>); if cfg!(emulate) { 7 } else { 6 }] = [
     (Function::Share, None),
     (Function::Assign, None),
     (Function::Split, None),
     (Function::Firmware, Some(c"ccp")),
     (Function::Panic, Some(c"ccp")),
     (Function::GuestEnd, Some(c"kvm_amd")),
+    #[cfg(emulate)]
+    (Function::AnyEnd, Some(c"kvm_amd")),
 ];
 
 /// Their names, in the same order. (ccp's own functions for SNP's life are inlined in Debian's kernel;
@@ -52,6 +57,8 @@ pub(super) const SYMBOLS: [&CStr; FUNCTIONS.len()] = [
     c"__sev_do_cmd_locked",
     c"snp_shutdown_on_panic",
     c"snp_decommission_context",
+    #[cfg(emulate)]
+    c"sev_vm_destroy",
 ];
 
 /// Longest wait for RMPOPTs under way before the firmware shuts SNP down. One takes less than 1 ms.
@@ -92,10 +99,12 @@ pub(super) fn sees_shutdown(crew: &Crew<Driver>) -> bool {
     probes.any(|(probe, (function, _))| function == Function::Firmware && probe.is_attached())
 }
 
-/// Follows the kernel's functions. What cannot be attached is logged once; on real hardware the
-/// kernel's own must be: without marks nothing would be known of an RMP that changes.
+/// Follows the kernel's functions. What cannot be attached is logged once. Without one of the kernel's
+/// own, marks may be missing: then a few regions that are not optimised are verified each second, and
+/// what is lost is found by the audit alone.
 pub(crate) fn attach(crew: &Crew<Driver>) -> Result {
     crew.watch_modules()?;
+    let mut all = is_followed(crew);
     for (probe, (_, module)) in crew.probes().iter().zip(FUNCTIONS) {
         match probe.attach() {
             Ok(()) => {}
@@ -104,13 +113,36 @@ pub(crate) fn attach(crew: &Crew<Driver>) -> Result {
             Err(error) => {
                 let name = probe.symbol().to_str().unwrap_or("?");
                 pr_warn!("{name} cannot be followed ({error:?})\n");
-                if crew.hardware.is_silicon() {
-                    return Err(EOPNOTSUPP);
-                }
+                all = false;
             }
         }
     }
+    if !all {
+        sweep(crew);
+    }
     Ok(())
+}
+
+fn is_followed(crew: &Crew<Driver>) -> bool {
+    #[cfg(emulate)]
+    return crew.hardware.emulated().is_none_or(|emulated| emulated.marks);
+    #[cfg(not(emulate))]
+    {
+        let _ = crew;
+        true
+    }
+}
+
+/// Regions are looked at in turn from now on.
+fn sweep(crew: &Crew<Driver>) {
+    let rate = crate::module_parameters::sweep.value();
+    let mut state = crew.state.lock();
+    state.config.sweep_per_second = rate;
+    let config = state.config;
+    if let crate::plan::Plan::Tracked(policy) = &mut state.plan {
+        policy.configure(crew.now(), config);
+    }
+    pr_warn!("not every change of the RMP is followed: {rate} regions are looked at each second\n");
 }
 
 /// A module comes: its functions are followed; or goes: they are let go.
@@ -184,6 +216,8 @@ fn ends(crew: &Crew<Driver>, function: Function, arguments: Arguments, succeeded
             crew.event();
         }
         Function::Panic => {}
+        #[cfg(emulate)]
+        Function::AnyEnd => {}
     }
 }
 
@@ -233,6 +267,7 @@ pub(super) fn is_going_down(crew: &Crew<Driver>) -> bool {
 /// Sees to what was noted.
 pub(super) fn see_to(crew: &Crew<Driver>) {
     let noted = &crew.noted;
+    let _turn = crew.turn.lock();
     if noted.going_down.swap(false, Ordering::SeqCst) {
         // The error is in the log.
         let _ = life::snp_goes_down(crew);

@@ -84,8 +84,12 @@ fn answered(crew: &Crew<Driver>, state: &mut State, event: Event<'_>) {
 fn write_base(crew: &Crew<Driver>, core: CoreId, here: u32, base: RmpoptBase) {
     // What may be run there is known again only when it has been read back.
     crew.enable(core, false);
-    let read = crew.hardware.write_base(here, core, base);
-    crew.counts.one(Counter::BaseWrites);
+    let mut read = crew.hardware.read(here, core);
+    // What is there already is not written again: adopted, or ours from before the operator's stop.
+    if base == RmpoptBase::OFF || read.base != Some(base) {
+        read = crew.hardware.write_base(here, core, base);
+        crew.counts.one(Counter::BaseWrites);
+    }
     crew.enable(core, read.snp_en && read.base.is_some_and(RmpoptBase::is_enabled));
     let answer = Event::BaseWritten { core, base: read.base, snp_en: read.snp_en };
     answered(crew, &mut crew.state.lock(), answer);
@@ -93,6 +97,7 @@ fn write_base(crew: &Crew<Driver>, core: CoreId, here: u32, base: RmpoptBase) {
 
 fn verify(crew: &Crew<Driver>, core: CoreId, region: Region, ticket: Ticket) {
     let (ran, took_ns) = crew.execute(core, region, RmpoptFunction::Verify);
+    crew.counts.add(Counter::CpuTaken, took_ns);
     crew.counts.add(Counter::RmpoptLeader, u64::from(ran != Ran::Not));
     let verdict = match ran {
         Ran::Carry(true) => Verdict::Clean,
@@ -111,7 +116,7 @@ fn broadcast(crew: &Crew<Driver>, leader: CoreId, region: Region, ticket: Ticket
         for (number, core) in crew.hardware.topology.cpus() {
             // Threads of a core have neighbouring places only on some machines: one is enough, and
             // a second does no harm (upstream, spec/rmpopt.md 3).
-            let first = crew.hardware.topology.online_cpu(core) == Some(number);
+            let first = crew.cpu_of(core) == Some(number);
             if core == leader || seen == Some(core) || !first || !crew.is_enabled(core) {
                 continue;
             }
@@ -124,7 +129,9 @@ fn broadcast(crew: &Crew<Driver>, leader: CoreId, region: Region, ticket: Ticket
         let ran = AtomicU64::new(0);
         ipi::on_mask(&mask, &|| {
             if let Some(core) = crew.hardware.topology.core_of(cpu::this()) {
-                if let (Ran::Carry(_), _) = crew.execute(core, region, RmpoptFunction::Verify) {
+                let (outcome, took_ns) = crew.execute(core, region, RmpoptFunction::Verify);
+                crew.counts.add(Counter::CpuTaken, took_ns);
+                if matches!(outcome, Ran::Carry(_)) {
                     ran.fetch_add(1, Ordering::Relaxed);
                 }
             }

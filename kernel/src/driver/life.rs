@@ -9,7 +9,7 @@ use kernel::time::msecs_to_jiffies;
 use super::perform;
 use super::{Driver, Life};
 use crate::hardware::CoreState;
-use crate::rmpopt_core::{CoreId, Event, Request, Time};
+use crate::rmpopt_core::{CoreId, Event, Time};
 use crate::snp_defs::{Counter, RmpoptBase};
 use crate::sys::cpu::Fixed;
 use crate::sys::crew::Crew;
@@ -68,6 +68,21 @@ fn the_first(crew: &Crew<Driver>, like: impl Fn(CoreState) -> bool) -> Option<Co
 /// SNP_INIT has ended: all tables are empty, nothing that was believed holds.
 pub(crate) fn snp_initialised(crew: &Crew<Driver>) {
     fix_cpus(crew, true);
+    crew.up.store(true, Ordering::SeqCst);
+    crew.counts.one(Counter::SnpInits);
+    pr_info!(
+        "SNP is initialised: {} regions on {} cores\n",
+        crew.hardware.memory.regions(),
+        crew.hardware.topology.cores()
+    );
+    go_on(crew);
+}
+
+/// The policy begins if SNP is up and the operator has not stopped everything.
+pub(super) fn go_on(crew: &Crew<Driver>) {
+    if !crew.up.load(Ordering::SeqCst) || crew.killed.load(Ordering::SeqCst) {
+        return;
+    }
     let mut state = crew.state.lock();
     // Marks from before say nothing of the RMP that was just built.
     crew.activity.drain(|_| {});
@@ -75,7 +90,7 @@ pub(crate) fn snp_initialised(crew: &Crew<Driver>) {
         crew.enable(core, false);
     }
     crew.stop.store(false, Ordering::SeqCst);
-    if super::events::is_going_down(crew) {
+    if super::events::is_going_down(crew) || crew.killed.load(Ordering::SeqCst) {
         // No core is enabled yet, so that none ran RMPOPT in between.
         crew.stop.store(true, Ordering::SeqCst);
     }
@@ -83,18 +98,15 @@ pub(crate) fn snp_initialised(crew: &Crew<Driver>) {
     state.timer = Time::NEVER;
     state.first_pass_logged = false;
     state.pass_open = false;
-    crew.counts.one(Counter::SnpInits);
-    pr_info!(
-        "SNP is initialised: {} regions on {} cores\n",
-        crew.hardware.memory.regions(),
-        crew.hardware.topology.cores()
-    );
+    super::cpus::choose_leaders(crew, &mut state);
     perform::tell(crew, &mut state, Event::SnpInitialised(&crew.place()));
 }
 
 /// SNP is about to go down: returns when no RMPOPT runs and none will, and the bases are 0.
 pub(crate) fn snp_goes_down(crew: &Crew<Driver>) -> Result {
     crew.stop.store(true, Ordering::SeqCst);
+    crew.up.store(false, Ordering::SeqCst);
+    super::cpus::count_masked(crew);
     let ended = end(crew, Event::SnpGoingDown);
     fix_cpus(crew, false);
     ended?;
@@ -123,7 +135,7 @@ pub(super) fn machine_goes_down(crew: &Crew<Driver>) {
 
 /// Sleep takes SNP_EN away, and RMPOPT's tables with it.
 pub(super) fn may_sleep(crew: &Crew<Driver>) -> bool {
-    let may = crew.state.lock().life == Life::Stopped;
+    let may = !crew.up.load(Ordering::SeqCst);
     if !may {
         pr_warn!("the machine cannot sleep while SNP is up\n");
     }
@@ -144,17 +156,12 @@ fn fix_cpus(crew: &Crew<Driver>, on: bool) {
     }
 }
 
-/// The operator asks for something.
-pub(crate) fn request(crew: &Crew<Driver>, request: Request) {
-    perform::tell(crew, &mut crew.state.lock(), Event::Request(request));
-}
-
 /// A guest has been decommissioned.
 pub(crate) fn guest_decommissioned(crew: &Crew<Driver>) {
     perform::tell(crew, &mut crew.state.lock(), Event::GuestDecommissioned);
 }
 
-fn end(crew: &Crew<Driver>, event: Event<'_>) -> Result {
+pub(super) fn end(crew: &Crew<Driver>, event: Event<'_>) -> Result {
     let mut state = crew.state.lock();
     if state.life == Life::Stopped {
         // Until the policy says so again: bases may be left to clear.

@@ -13,6 +13,7 @@ pub(crate) mod cpus;
 pub(crate) mod events;
 mod jobs;
 pub(crate) mod life;
+pub(crate) mod operator;
 mod perform;
 mod ride;
 
@@ -20,14 +21,15 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use kernel::interrupt::local_interrupt_disable;
 use kernel::prelude::*;
-use kernel::sync::{new_condvar, new_mutex, CondVar, Mutex};
+use kernel::sync::{new_condvar, new_mutex, Arc, CondVar, Mutex};
 
 use crate::counts::Counts;
 use crate::hardware::{CoreState, Hardware};
+use crate::masks::Masks;
 use crate::memory::Place;
 use crate::plan::Plan;
 use crate::rmpopt_core::{
-    words_for, Activity, BatchReport, CoreId, Event, Run, Ticket, Time, WINDOW_WORDS,
+    words_for, Activity, BatchReport, Capable, Config, CoreId, Event, Run, Ticket, Time, WINDOW_WORDS,
 };
 use crate::snp_defs::{Counter, Region, RmpoptBase, RmpoptFunction};
 use crate::sys::cpu::Fixed;
@@ -71,6 +73,8 @@ pub(crate) enum Life {
 /// All that is decided about.
 pub(crate) struct State {
     pub(crate) plan: Plan,
+    /// The parameters in force.
+    pub(crate) config: Config,
     pub(crate) life: Life,
     jobs: KVVec<Jobs>,
     /// When the policy wants [`Event::Timer`].
@@ -93,11 +97,21 @@ pub(crate) struct State {
 /// The executor.
 #[pin_data]
 pub(crate) struct Driver {
-    pub(crate) hardware: Hardware,
-    pub(crate) counts: Counts,
+    pub(crate) hardware: KBox<Hardware>,
+    pub(crate) counts: KBox<Counts>,
     pub(crate) activity: Activity<Words>,
     /// No RMPOPT begins any more. Set first of all when SNP goes down.
     stop: AtomicBool,
+    /// The operator has stopped everything: nothing begins, whatever happens to SNP.
+    pub(crate) killed: AtomicBool,
+    /// The operator wants nothing more begun.
+    pub(crate) paused: AtomicBool,
+    /// SNP is up.
+    up: AtomicBool,
+    /// Which CPUs the operator allows.
+    pub(crate) masks: KBox<Masks>,
+    /// How often marks are looked at while there are any.
+    tick_ns: AtomicU64,
     /// RMPOPTs under way.
     running: AtomicU32,
     /// Cores on which SNP_EN and the enable bit were read back since the last SNP_INIT.
@@ -127,6 +141,9 @@ pub(crate) struct Driver {
     /// Held while SNP is up: a CPU that comes without SNP_EN would do no RMP checks.
     #[pin]
     cpus: Mutex<Option<Fixed>>,
+    /// Held by whoever starts, stops or rearranges the driver; taken before the others.
+    #[pin]
+    pub(crate) turn: Mutex<()>,
     #[pin]
     pub(crate) state: Mutex<State>,
     /// The policy has stopped.
@@ -143,23 +160,31 @@ enum Ran {
     Not,
 }
 
-/// A driver of this hardware; nothing runs before SNP_INIT.
-pub(crate) fn crew(hardware: Hardware) -> Result<impl PinInit<Crew<Driver>, Error>> {
+/// A driver of this hardware; nothing runs before SNP_INIT. On its own, as it needs much stack.
+#[inline(never)]
+pub(crate) fn crew(hardware: KBox<Hardware>) -> Result<Arc<Crew<Driver>>> {
+    let masks = crate::params::masks()?;
     let cores = hardware.topology.cores();
-    Ok(Crew::new(Driver::new(hardware), usize::from(cores)))
+    Arc::pin_init(Crew::new(Driver::new(hardware, masks), usize::from(cores)), GFP_KERNEL)
 }
 
 impl Driver {
-    fn new(hardware: Hardware) -> impl PinInit<Self, Error> {
+    fn new(hardware: KBox<Hardware>, masks: KBox<Masks>) -> impl PinInit<Self, Error> {
         let regions = hardware.memory.regions();
         let cores = hardware.topology.cores();
         let marks = words_for(regions);
         let proof = hardware.proof;
+        let config = crate::params::config();
         try_pin_init!(Self {
             hardware: hardware,
-            counts: Counts::new(),
+            counts: Counts::new()?,
             activity: Activity::new(Words::new(marks)?, Words::new(marks)?),
             stop: AtomicBool::new(true),
+            killed: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
+            up: AtomicBool::new(false),
+            masks: masks,
+            tick_ns: AtomicU64::new(config.tick_ns),
             running: AtomicU32::new(0),
             enabled: each(cores, || AtomicBool::new(false))?,
             leaving: each(cores, || AtomicBool::new(false))?,
@@ -176,7 +201,8 @@ impl Driver {
             cpus <- new_mutex!(None, "rmpopt_cpus"),
             #[cfg(emulate)]
             swallow: AtomicU32::new(0),
-            state <- new_mutex!(State::new(Plan::new(proof, cores, regions)?, cores)?, "rmpopt"),
+            turn <- new_mutex!((), "rmpopt_turn"),
+            state <- new_mutex!(State::new(proof, config, cores, regions)?, "rmpopt"),
             ended <- new_condvar!("rmpopt"),
         }? Error)
     }
@@ -196,13 +222,18 @@ impl Driver {
         if leaving {
             None
         } else {
-            self.hardware.topology.online_cpu(core)
+            self.hardware.topology.online_cpu(core, |cpu| self.masks.allows(cpu))
         }
+    }
+
+    /// One of a core's CPUs, also of those that the operator does not allow: for its registers.
+    fn any_cpu_of(&self, core: CoreId) -> Option<u32> {
+        self.cpu_of(core).or_else(|| self.hardware.topology.online_cpu(core, |_| true))
     }
 
     /// What a core says of itself, if one of its CPUs is online.
     fn read(&self, core: CoreId) -> Option<CoreState> {
-        self.cpu_of(core).map(|cpu| self.hardware.read(cpu, core))
+        self.any_cpu_of(core).map(|cpu| self.hardware.read(cpu, core))
     }
 
     fn set_leaving(&self, core: CoreId, on: bool) {
@@ -240,7 +271,6 @@ impl Driver {
         self.running.fetch_sub(1, Ordering::SeqCst);
         drop(here);
         self.counts.one(Counter::RmpoptExecuted);
-        self.counts.add(Counter::CpuTaken, took_ns);
         self.counts.one(match (function, outcome) {
             (RmpoptFunction::Report, _) => Counter::RmpoptReport,
             (RmpoptFunction::Verify, _) => Counter::RmpoptVerify,
@@ -281,6 +311,7 @@ impl Driver {
                 Ran::Carry(carry) => carry,
                 Ran::Fault => {
                     offer.faulted = true;
+                    self.counts.add(Counter::CpuTaken, took_ns);
                     return true;
                 }
                 Ran::Not => return false,
@@ -293,15 +324,19 @@ impl Driver {
         }
         let held_ns = run.report().held_ns.saturating_sub(last_ns);
         self.longest_hold_ns.fetch_max(held_ns, Ordering::Relaxed);
+        self.counts.add(Counter::CpuTaken, run.report().held_ns);
         self.counts.add(Counter::RmpoptSlow, u64::from(run.report().slow));
         true
     }
 }
 
 impl State {
-    fn new(plan: Plan, cores: u16) -> Result<Self> {
+    /// On its own, so that it passes over the stack of no one else.
+    #[inline(never)]
+    fn new(proof: Capable, config: Config, cores: u16, regions: u32) -> Result<Self> {
         Ok(Self {
-            plan,
+            plan: Plan::new(proof, config, cores, regions)?,
+            config,
             life: Life::Stopped,
             jobs: each(cores, Jobs::default)?,
             timer: Time::NEVER,
@@ -383,14 +418,14 @@ impl Owner for Driver {
 /// Marks that a region's pages became shared, after the RMPUPDATE. From any context.
 pub(crate) fn became_shared(crew: &Crew<Driver>, region: Region) {
     if crew.activity.became_shared(region) {
-        crew.drain_in(crate::params::tick_ns());
+        crew.drain_in(crew.tick_ns.load(Ordering::Relaxed));
     }
 }
 
 /// Marks that pages of a region were assigned, after the RMPUPDATE. From any context.
 pub(crate) fn lost(crew: &Crew<Driver>, region: Region) {
     if crew.activity.lost(region) {
-        crew.drain_in(crate::params::tick_ns());
+        crew.drain_in(crew.tick_ns.load(Ordering::Relaxed));
     }
 }
 

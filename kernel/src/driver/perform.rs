@@ -37,7 +37,7 @@ pub(super) fn pump(crew: &Crew<Driver>, state: &mut State) {
 
 fn perform(crew: &Crew<Driver>, state: &mut State, action: &Action) {
     match *action {
-        Action::WriteBase { core, base } => match crew.cpu_of(core) {
+        Action::WriteBase { core, base } => match crew.any_cpu_of(core) {
             Some(cpu) => {
                 state.busy = state.busy.saturating_add(1);
                 if let Some(job) = state.job(core) {

@@ -10,10 +10,11 @@
 //! assign FIRST PAGES ASID [2m]      RMPUPDATE: pages (4K, or 2M) from page number FIRST on
 //! share FIRST PAGES [2m]            RMPUPDATE: they are the hypervisor's again
 //! decommission                      a guest's end (upstream's trigger)
-//! optimise | pause | resume         the operator's requests
+//! optimise                          the operator's request, as an action of configfs
 //! check                             law 1 in all regions
 //! fault NAME TIMES                  drop-clear, stale-cache, blind-publish, skip-follower, ud
 //! rmp-make-shared PAGE              calls the kernel's function of this name, which fails without SNP
+//! time-conversions CALLS            what the probe on `rmp_make_shared` costs, to the log
 //! fixup                             the instruction's exception table entry, where it can be shown
 //! ```
 
@@ -23,8 +24,7 @@ use kernel::interrupt::local_interrupt_disable;
 use kernel::prelude::*;
 
 use super::Emulated;
-use crate::driver::{self, events, life, Driver};
-use crate::rmpopt_core::Request;
+use crate::driver::{self, events, life, operator, Driver};
 use crate::snp_defs::{FirmwareCommand, Gpa, PageSize, Pfn, Region, RmpOperand};
 use crate::snp_model::{CoreId, Fault, PfnRange};
 use crate::sys::crew::Crew;
@@ -47,15 +47,17 @@ pub(super) fn command(crew: &Crew<Driver>, line: &str) -> Result {
             life::guest_decommissioned(crew);
             Ok(())
         }
-        "optimise" => ask(crew, Request::Optimise),
-        "pause" => ask(crew, Request::Pause),
-        "resume" => ask(crew, Request::Resume),
+        "optimise" => {
+            operator::optimise(crew);
+            Ok(())
+        }
         "check" => {
             emulated.check_all();
             Ok(())
         }
         "fault" => fault(crew, emulated, words.next(), words.next()),
         "rmp-make-shared" => rmp_make_shared(words.next()),
+        "time-conversions" => time_conversions(crew, words.next()),
         "fixup" => fixup(),
         _ => Err(EINVAL),
     };
@@ -77,16 +79,12 @@ pub(super) fn command(crew: &Crew<Driver>, line: &str) -> Result {
 /// A law is broken: the step was done, but the script is not to go on.
 const BROKEN: Error = EIO;
 
-fn ask(crew: &Crew<Driver>, request: Request) -> Result {
-    life::request(crew, request);
-    Ok(())
-}
-
 fn snp_init(crew: &Crew<Driver>, emulated: &Emulated) -> Result {
     let silicon = &emulated.silicon;
     if silicon.is_initialised() {
         return Err(EBUSY);
     }
+    let _turn = crew.turn.lock();
     super::initialise(silicon)?;
     life::snp_initialised(crew);
     Ok(())
@@ -96,6 +94,7 @@ fn snp_down(crew: &Crew<Driver>, emulated: &Emulated) -> Result {
     if !emulated.silicon.is_initialised() {
         return Err(ENODEV);
     }
+    let _turn = crew.turn.lock();
     life::snp_goes_down(crew)?;
     let executed = emulated.executed.load(Ordering::SeqCst);
     emulated.silicon.snp_shutdown(true, &[]);
@@ -180,7 +179,9 @@ fn update(
         if !update.map_err(|_| EFAULT)?.status.is_success() {
             return Err(EPERM);
         }
-        mark(crew, pfn.region());
+        if emulated.marks {
+            mark(crew, pfn.region());
+        }
         if checked != Some(pfn.region()) {
             checked = Some(pfn.region());
             emulated.check_region(pfn.region());
@@ -245,4 +246,30 @@ fn rmp_make_shared(page: Option<&str>) -> Result {
         Some(_) => Err(EFAULT),
         None => Err(EOPNOTSUPP),
     }
+}
+
+/// How long calls of `rmp_make_shared` take with the probe on it and without, in turns; what is least
+/// disturbed, the shortest of ten turns, counts.
+fn time_conversions(crew: &Crew<Driver>, calls: Option<&str>) -> Result {
+    let calls = calls.and_then(|word| word.parse::<u64>().ok()).filter(|&n| n > 0).ok_or(EINVAL)?;
+    let Some(probe) = crew.probes().iter().find(|probe| probe.symbol() == c"rmp_make_shared") else {
+        return Err(ENODEV);
+    };
+    let turn = || -> Result<u64> {
+        let begun = crew.now();
+        for _ in 0..calls {
+            crate::sys::symbol::rmp_make_shared(0).ok_or(EOPNOTSUPP)?;
+        }
+        Ok(crew.now().since(begun) / calls)
+    };
+    let (mut with, mut without) = (u64::MAX, u64::MAX);
+    for _ in 0..10 {
+        with = with.min(turn()?);
+        probe.detach();
+        without = without.min(turn()?);
+        probe.attach()?;
+        crate::sys::cpu::let_others_run();
+    }
+    pr_info!("a call of rmp_make_shared: {with} ns followed, {without} ns not followed (EMULATED)\n");
+    Ok(())
 }

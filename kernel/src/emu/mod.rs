@@ -32,6 +32,8 @@ pub(crate) type Silicon = Machine<KernelRmp, KernelUnit>;
 pub(crate) struct Emulated {
     pub(crate) silicon: KBox<Silicon>,
     pub(crate) laws: Laws,
+    /// Changes of the RMP are followed.
+    pub(crate) marks: bool,
     /// RMPOPTs that will raise `#UD`: a seeded fault.
     seeded_ud: AtomicU32,
     /// RMPOPTs that raised an exception nobody seeded: law 4.
@@ -59,6 +61,7 @@ impl Emulated {
         Ok(Self {
             silicon,
             laws: Laws::new(),
+            marks: params::emu::marks(),
             seeded_ud: AtomicU32::new(0),
             exceptions: AtomicU64::new(0),
             executed: AtomicU64::new(0),

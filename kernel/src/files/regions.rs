@@ -2,6 +2,7 @@
 //! `regions`: how far the driver is with each region, and how old its belief is.
 
 use core::fmt::{self, Write};
+use core::sync::atomic::Ordering;
 
 use kernel::prelude::*;
 
@@ -28,6 +29,8 @@ impl Rows for Regions {
             let age_ms = crew.now().since(state.changed) / MILLISECOND;
             let policy = state.plan.seen();
             let life = match state.life {
+                _ if crew.killed.load(Ordering::SeqCst) => "killed",
+                Life::Runs if crew.paused.load(Ordering::SeqCst) => "paused",
                 Life::Stopped => "stopped",
                 Life::Runs => "runs",
                 Life::Quiescing => "stops",

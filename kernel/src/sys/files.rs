@@ -12,7 +12,7 @@ use core::ops::Deref;
 
 #[cfg(emulate)]
 use kernel::uaccess::{UserPtr, UserSlice};
-use kernel::{bindings, prelude::*, ModuleMetadata};
+use kernel::{bindings, prelude::*, sync::Arc, ModuleMetadata};
 
 /// Longest text that one write may bring, in bytes.
 const LONGEST: usize = 64 * 1024;
@@ -62,7 +62,7 @@ pub(crate) struct Folder(*mut bindings::dentry);
 /// Data with a folder of files about it, which go before it does.
 pub(crate) struct Served<T: Sync + 'static> {
     folder: Folder,
-    data: Pin<KBox<T>>,
+    data: Arc<T>,
 }
 
 // SAFETY: A folder may be used and removed from any thread.
@@ -81,12 +81,17 @@ impl<T: Sync + 'static> Deref for Served<T> {
 impl<T: Sync + 'static> Served<T> {
     /// An empty folder `name`. Where debugfs is off or refuses, there are no files, and no error:
     /// nothing but an operator's sight depends on them.
-    pub(crate) fn new(name: &CStr, data: Pin<KBox<T>>) -> Self {
+    pub(crate) fn new(name: &CStr, data: Arc<T>) -> Self {
         // SAFETY: The name ends in NUL; the parent is the kernel's own folder. A failed creation
         // gives a pointer that later calls know.
         let folder =
             unsafe { bindings::debugfs_create_dir(name.as_char_ptr(), bindings::arch_debugfs_dir) };
         Self { folder: Folder(folder), data }
+    }
+
+    /// The data, for others that serve it; they are gone before this is.
+    pub(crate) fn shared(&self) -> Arc<T> {
+        self.data.clone()
     }
 
     /// The folder made with it.

@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use kernel::{bindings, prelude::*};
 
 /// Longest word, in bytes.
-pub(crate) const LONGEST: usize = 32;
+pub(crate) const LONGEST: usize = 256;
 
 /// A word given when the module was loaded.
 pub(crate) struct Text {

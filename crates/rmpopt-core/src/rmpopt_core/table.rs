@@ -54,9 +54,10 @@ pub fn write_cpu_list(
 /// no such list of ascending numbers; some ranges may have been taken then.
 pub fn read_cpu_list(list: &str, mut take: impl FnMut(u32, u32)) -> Option<()> {
     let mut least = Some(0);
-    for part in list.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+    for part in list.as_bytes().split(|&byte| byte == b',') {
+        let mut ends = part.splitn(2, |&byte| byte == b'-').map(read_number);
+        let first = ends.next()??;
+        let last = ends.next().unwrap_or(Some(first))?;
         if first < least? || last < first {
             return None;
         }
@@ -64,6 +65,15 @@ pub fn read_cpu_list(list: &str, mut take: impl FnMut(u32, u32)) -> Option<()> {
         least = last.checked_add(1);
     }
     Some(())
+}
+
+/// Reads a decimal number, of digits only.
+pub fn read_number(digits: &[u8]) -> Option<u32> {
+    let value = |value: u32, &digit: &u8| {
+        let digit = digit.checked_sub(b'0').filter(|&digit| digit < 10)?;
+        value.checked_mul(10)?.checked_add(u32::from(digit))
+    };
+    digits.iter().try_fold(0, value).filter(|_| !digits.is_empty())
 }
 
 #[cfg(test)]
@@ -99,7 +109,7 @@ mod tests {
         };
         assert_eq!(read("0-2,5,7-8"), Some(vec![0, 1, 2, 5, 7, 8]));
         assert_eq!(read("4294967295"), Some(vec![u32::MAX]));
-        for wrong in ["", "1-", "-1", "3-1", "2,1", "1-3,3", "none", "0 1", "4294967295,0"] {
+        for wrong in ["", "1-", "-1", "3-1", "2,1", "1-3,3", "none", "0 1", "+1", "4294967296", "4294967295,0"] {
             assert_eq!(read(wrong), None, "{wrong:?}");
         }
     }
