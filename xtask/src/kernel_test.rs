@@ -219,7 +219,7 @@ const MACHINES: [Machine; 9] = [
         settings: "",
         stock: &[],
         script: "many.sh",
-        tests: &["many.life", "many.v10", "many.lives"],
+        tests: &["many.life", "many.v10", "many.lives", "many.counts-tracked", "many.counts-v10"],
         says: &[],
     },
     Machine {
@@ -473,6 +473,7 @@ fn is_told(line: &str) -> bool {
         || line.starts_with("CPUs went")
         || line.contains("rmpopt: a call of")
         || line.starts_with("cap of")
+        || line.starts_with("counts ")
 }
 
 /// Each test's name and outcome.

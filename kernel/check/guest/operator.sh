@@ -43,7 +43,6 @@ wrong() {
     refuses tick_ms 0 -1 1.5 4294967296 99999999999999999999999999 || return 4
     refuses followers 0 65536 || return 5
     refuses hold_us 0 || return 6
-    refuses cpus 4-5 x 1,0 0- "" none 0,,1 && return 7
     refuses cpus 4-5 x 1,0 0- none 0,,1 || return 8
     refuses leaders 99 -1 || return 9
     refuses description x || return 10
