@@ -118,16 +118,22 @@ pub(crate) fn snp_goes_down(crew: &Crew<Driver>) -> Result {
 pub(crate) fn unload(crew: &Crew<Driver>) {
     crew.forget_events();
     crew.forget_cpus();
-    crew.stop.store(true, Ordering::SeqCst);
+    stop_for_good(crew);
     // The error is in the log; dropping the crew cancels what is left.
     let _ = end(crew, Event::Unload);
     fix_cpus(crew, false);
 }
 
+/// From here on no RMPOPT begins, whatever is noted of SNP.
+fn stop_for_good(crew: &Crew<Driver>) {
+    crew.killed.store(true, Ordering::SeqCst);
+    crew.stop.store(true, Ordering::SeqCst);
+}
+
 /// The machine reboots or starts another kernel: nothing runs any more. The firmware's own shutdown
 /// is ccp's to ask for.
 pub(super) fn machine_goes_down(crew: &Crew<Driver>) {
-    crew.stop.store(true, Ordering::SeqCst);
+    stop_for_good(crew);
     let ended = end(crew, Event::Unload);
     fix_cpus(crew, false);
     pr_info!("the machine goes down: {}\n", if ended.is_ok() { "stopped" } else { "not stopped" });

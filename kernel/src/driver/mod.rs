@@ -226,9 +226,11 @@ impl Driver {
         }
     }
 
-    /// One of a core's CPUs, also of those that the operator does not allow: for its registers.
+    /// One of a core's CPUs, for its registers: also one that the operator does not allow, but none
+    /// that is going offline.
     fn any_cpu_of(&self, core: CoreId) -> Option<u32> {
-        self.cpu_of(core).or_else(|| self.hardware.topology.online_cpu(core, |_| true))
+        let masked = |cpu| !self.masks.allows(cpu);
+        self.cpu_of(core).or_else(|| self.hardware.topology.online_cpu(core, masked))
     }
 
     /// What a core says of itself, if one of its CPUs is online.

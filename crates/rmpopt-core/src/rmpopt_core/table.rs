@@ -109,8 +109,9 @@ mod tests {
         };
         assert_eq!(read("0-2,5,7-8"), Some(vec![0, 1, 2, 5, 7, 8]));
         assert_eq!(read("4294967295"), Some(vec![u32::MAX]));
-        for wrong in ["", "1-", "-1", "3-1", "2,1", "1-3,3", "none", "0 1", "+1", "4294967296", "4294967295,0"] {
+        for wrong in ["", "1-", "-1", "3-1", "2,1", "1-3,3", "none", "0 1", "+1", "4294967295,0"] {
             assert_eq!(read(wrong), None, "{wrong:?}");
         }
+        assert_eq!(read("4294967296"), None);
     }
 }
