@@ -6,8 +6,8 @@ use kernel::prelude::*;
 use crate::params;
 use crate::rmpopt_core::{
     upstream::{version, Upstream},
-    window, words_needed, Buffers, Capable, Config, CoreCell, CoreId, Host, Policy,
-    RegionCell, Tracked,
+    window, words_needed, Buffers, Capable, Config, CoreCell, CoreId, Host, Policy, RegionCell,
+    Tracked,
 };
 use crate::snp_defs::Region;
 
