@@ -69,7 +69,8 @@ impl Tunable {
 
     /// Puts a number as text in its place.
     pub(crate) fn set(self, config: &mut Config, text: &str) -> Result {
-        let most = if matches!(self.field, Field::Half(_)) { u32::from(u16::MAX) } else { u32::MAX };
+        let most =
+            if matches!(self.field, Field::Half(_)) { u32::from(u16::MAX) } else { u32::MAX };
         let value = table::read_number(text.as_bytes());
         let Some(value) = value.filter(|value| (self.least..=most).contains(value)) else {
             pr_err!("{} is \"{text}\", expected {} to {most}\n", self.name, self.least);

@@ -29,7 +29,8 @@ use crate::masks::Masks;
 use crate::memory::Place;
 use crate::plan::Plan;
 use crate::rmpopt_core::{
-    words_for, Activity, BatchReport, Capable, Config, CoreId, Event, Run, Ticket, Time, WINDOW_WORDS,
+    words_for, Activity, BatchReport, Capable, Config, CoreId, Event, Run, Ticket, Time,
+    WINDOW_WORDS,
 };
 use crate::snp_defs::{Counter, Region, RmpoptBase, RmpoptFunction};
 use crate::sys::cpu::Fixed;

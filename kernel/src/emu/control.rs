@@ -252,7 +252,8 @@ fn rmp_make_shared(page: Option<&str>) -> Result {
 /// disturbed, the shortest of ten turns, counts.
 fn time_conversions(crew: &Crew<Driver>, calls: Option<&str>) -> Result {
     let calls = calls.and_then(|word| word.parse::<u64>().ok()).filter(|&n| n > 0).ok_or(EINVAL)?;
-    let Some(probe) = crew.probes().iter().find(|probe| probe.symbol() == c"rmp_make_shared") else {
+    let Some(probe) = crew.probes().iter().find(|probe| probe.symbol() == c"rmp_make_shared")
+    else {
         return Err(ENODEV);
     };
     let turn = || -> Result<u64> {
@@ -270,6 +271,8 @@ fn time_conversions(crew: &Crew<Driver>, calls: Option<&str>) -> Result {
         probe.attach()?;
         crate::sys::cpu::let_others_run();
     }
-    pr_info!("a call of rmp_make_shared: {with} ns followed, {without} ns not followed (EMULATED)\n");
+    pr_info!(
+        "a call of rmp_make_shared: {with} ns followed, {without} ns not followed (EMULATED)\n"
+    );
     Ok(())
 }

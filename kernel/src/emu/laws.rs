@@ -80,7 +80,8 @@ impl Emulated {
     pub(super) fn check_stopped(&self, topology: &Topology, executed: u64, unclean: u64) {
         let quiet = self.executed.load(Ordering::SeqCst) == executed;
         let off = |core| {
-            self.silicon.rdmsr_rmpopt_base(model(core)) == 0 || topology.online_cpu(core, |_| true).is_none()
+            self.silicon.rdmsr_rmpopt_base(model(core)) == 0
+                || topology.online_cpu(core, |_| true).is_none()
         };
         self.laws.clean_exit.check(quiet && unclean == 0 && self.cores().all(off));
     }
