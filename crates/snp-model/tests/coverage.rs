@@ -83,3 +83,22 @@ fn ranges_of_pages() {
         assert_eq!((touched.first.get(), touched.pages), (first, pages), "{start:#x} {bytes:#x}");
     }
 }
+
+#[test]
+fn what_is_covered_without_a_gap_ends_at_the_first_gap() {
+    let gib = |number: u32| Region::new(number).unwrap().first_pfn();
+    let segments = |covered: &[u32]| {
+        let none = Coverage::segmented(32).unwrap();
+        covered.iter().enumerate().fold(none, |all, (index, &gib)| all.with_segment(index, gib))
+    };
+    for (covered, expected) in [
+        (&[0, 4][..], [4, 5, 6, 7].as_slice()),
+        (&[2, 4], &[0, 1, 4, 5, 6, 7]),
+        (&[2, 2], &[0, 1, 4, 5]),
+        (&[4, 1, 4], &[0, 1, 2, 3, 4, 8, 9, 10, 11]),
+    ] {
+        let coverage = segments(covered);
+        let found: Vec<u32> = (0..16).filter(|&number| coverage.covers(gib(number))).collect();
+        assert_eq!(found, expected, "{covered:?}");
+    }
+}
