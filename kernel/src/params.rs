@@ -77,7 +77,11 @@ pub(crate) mod emu {
         "SNP is up: fresh (bases 0), left or left:GIB (bases of an earlier load)"
     );
 
-    text_parameter!(MARKS, "emu_marks", "0: changes of the RMP are not followed, as without probes");
+    text_parameter!(
+        MARKS,
+        "emu_marks",
+        "0: changes of the RMP are not followed, as without probes"
+    );
     text_parameter!(HOTPLUG, "emu_hotplug", "1: CPUs may go and come while SNP is up");
 
     /// Whether CPU hotplug stays on while SNP is up.
