@@ -33,7 +33,7 @@ pub struct Driver {
     pub emulated: bool,
     /// Its policy.
     pub policy: Option<String>,
-    /// `runs`, `stops`, `stopped`.
+    /// `runs`, `paused`, `stops`, `stopped`.
     pub life: Option<String>,
     /// Whether every region was looked at once since SNP came up.
     pub first_pass_over: Option<bool>,

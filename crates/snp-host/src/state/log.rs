@@ -64,7 +64,7 @@ impl Log {
             Ok(map) => log.map = map,
             Err(error) => log.notes.push(error.to_string()),
         }
-        log.kernel.clone_from(&log.facts.version);
+        log.kernel = log.facts.version.as_deref().map(crate::place::quoted);
         log
     }
 

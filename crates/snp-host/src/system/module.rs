@@ -39,7 +39,7 @@ pub fn parse_stats(text: &str) -> Result<BTreeMap<String, u64>, Why> {
 pub struct ModuleRegions {
     /// The policy in force: `tracked`, `v10`.
     pub policy: String,
-    /// `runs`, `stops` or `stopped`.
+    /// `runs`, `paused`, `stops` or `stopped`.
     pub life: String,
     /// Whether every region was looked at once since SNP came up.
     pub first_pass_over: bool,

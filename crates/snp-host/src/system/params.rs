@@ -6,14 +6,13 @@ use super::cpus::optional;
 use super::error::{Got, ReadError, Why};
 use super::root::Root;
 use crate::number::decimal;
+use crate::place::{quoted, quoted_long};
 
 /// Modules that are looked at.
 pub(super) const MODULES: [&str; 3] = ["kvm_amd", "ccp", "rmpopt"];
 
-/// Most characters of a parameter.
-const MAX_VALUE: usize = 200;
-
-/// The parameters of each module that is loaded, shortened. One that may not be read is left out.
+/// The parameters of each module that is loaded, shortened and with control
+/// characters shown. One that may not be read is left out.
 pub(super) fn params(root: &Root) -> Got<BTreeMap<String, BTreeMap<String, String>>> {
     let mut modules = BTreeMap::new();
     for module in MODULES {
@@ -26,7 +25,7 @@ pub(super) fn params(root: &Root) -> Got<BTreeMap<String, BTreeMap<String, Strin
         for name in optional(root.names(&dir))?.unwrap_or_default() {
             match root.text(&format!("{dir}/{name}")) {
                 Ok(value) => {
-                    values.insert(name, value.trim().chars().take(MAX_VALUE).collect());
+                    values.insert(quoted(&name), quoted_long(value.trim()));
                 }
                 Err(error) if matches!(error.why, Why::Forbidden | Why::Absent) => {}
                 Err(error) => return Err(error),

@@ -1,0 +1,136 @@
+//! A complete host as files: the venice-2p of the scenarios with 12 TiB, 1,024 CPUs, two guests.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+const GIB: u64 = 1 << 30;
+pub(crate) const CPUS: u32 = 1024;
+/// RAM below the hole for devices, and where RAM goes on: after the RMP's segments.
+const LOW: u64 = 2 * GIB;
+const HIGH: u64 = 56 * GIB;
+/// The end of RAM; 12 TiB of it.
+const END: u64 = HIGH + 12 * 1024 * GIB - LOW;
+/// Each segment covers 64 GiB and has 256 MiB of entries.
+const SEGMENT: u64 = 64 * GIB;
+
+/// Writes it all below `root`.
+pub(crate) fn write(root: &Path) {
+    let put = |path: &str, text: &str| {
+        let path = root.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    cpus(&put);
+    memory(&put);
+    put("var/log/dmesg", &log());
+    put("sys/module/kvm_amd/parameters/sev_snp", "Y\n");
+    put("sys/module/ccp/parameters/init_ex_path", "(null)\n");
+    put("sys/module/rmpopt/parameters/policy", "tracked\n");
+    put("sys/module/rmpopt/parameters/emulate", "(null)\n");
+    put("sys/fs/cgroup/misc.capacity", "sev 907\nsev_es 99\n");
+    put("sys/fs/cgroup/misc.current", "sev 0\nsev_es 2\n");
+    driver(&put);
+    let qemu = |name: &str| {
+        format!(
+            "/usr/bin/qemu-system-x86_64\0-name\0{name}\0-m\0100G\0-object\0sev-snp-guest,id=sev0,cbitpos=51\0"
+        )
+    };
+    put("proc/4711/cmdline", &qemu("guest=web"));
+    put("proc/4712/cmdline", &qemu("\u{1b}]0;owned\u{7}\u{1b}[31mred"));
+    put("proc/1/cmdline", "/sbin/init\0secret-of-another-process\0");
+}
+
+fn cpus(put: &dyn Fn(&str, &str)) {
+    let sys = "sys/devices/system/cpu";
+    put(&format!("{sys}/online"), "0-1023\n");
+    put(&format!("{sys}/present"), "0-1023\n");
+    let leaf = "   0x00000000 0x00: eax=0x00000010 ebx=0x68747541 ecx=0x444d4163 edx=0x69746e65\n\
+                \x20  0x80000000 0x00: eax=0x80000028 ebx=0x68747541 ecx=0x444d4163 edx=0x69746e65\n\
+                \x20  0x8000001f 0x00: eax=0xcffffffb ebx=0x000041b3 ecx=0x000003ee edx=0x00000064\n\
+                \x20  0x80000025 0x00: eax=0x00000aa4 ebx=0x00000410 ecx=0x00000000 edx=0x00000001\n";
+    let mut cpuid = String::new();
+    for cpu in 0..CPUS {
+        let _ = write!(cpuid, "CPU {cpu}:\n{leaf}");
+        let core = cpu % 512;
+        put(
+            &format!("{sys}/cpu{cpu}/topology/thread_siblings_list"),
+            &format!("{core},{}\n", core + 512),
+        );
+        put(&format!("{sys}/cpu{cpu}/topology/physical_package_id"), &format!("{}\n", core / 256));
+    }
+    put("cpuid.txt", &cpuid);
+    for (msr, value) in [
+        ("c0010010", "3fc0000"),
+        ("c0010132", "100000000"),
+        ("c0010133", "0"),
+        ("c0010136", "2401"),
+        ("c0010139", "1"),
+    ] {
+        put(&format!("rdmsr-{msr}.txt"), &format!("{value}\n").repeat(CPUS as usize));
+    }
+}
+
+fn memory(put: &dyn Fn(&str, &str)) {
+    put(
+        "proc/iomem",
+        &format!(
+            "00000000-{:x} : System RAM\n  01000000-01ffffff : Kernel code\n{LOW:x}-{:x} : Reserved\n{HIGH:x}-{:x} : System RAM\n",
+            LOW - 1,
+            HIGH - 1,
+            END - 1
+        ),
+    );
+    let blocks = "sys/devices/system/memory";
+    put(&format!("{blocks}/block_size_bytes"), "80000000\n");
+    let half = HIGH / (2 * GIB) + 3071;
+    for block in std::iter::once(0).chain(HIGH / (2 * GIB)..END / (2 * GIB)) {
+        let node = u32::from(block >= half);
+        put(&format!("sys/devices/system/node/node{node}/memory{block}"), "");
+    }
+    for (node, cpus) in [(0, "0-255,512-767"), (1, "256-511,768-1023")] {
+        let dir = format!("sys/devices/system/node/node{node}");
+        put(&format!("{dir}/cpulist"), &format!("{cpus}\n"));
+        put(&format!("{dir}/meminfo"), &format!("Node {node} MemTotal:       6442450944 kB\n"));
+    }
+    put("sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages", "200\n");
+    put("sys/kernel/mm/hugepages/hugepages-1048576kB/free_hugepages", "0\n");
+}
+
+fn log() -> String {
+    let mut log = "[    0.000000] Linux version 7.3.4 (joe@secret-build) (gcc)\n\
+        [    0.000000] Command line: root=UUID=secret-uuid\n\
+        [    0.100000] SEV-SNP: Segmented RMP base table physical range [0x0000000100000000 - 0x0000000100005000]\n\
+        [    0.100000] SEV-SNP: Segmented RMP using 64GB segments\n".to_owned();
+    for n in 0..END.div_ceil(SEGMENT) {
+        let table = 5 * GIB + n * (SEGMENT / 256);
+        let covers = n * SEGMENT;
+        let _ = writeln!(
+            log,
+            "[    0.100000] SEV-SNP: RMP segment {n} physical address [{table:#018x} - {:#018x}] covering [{covers:#018x} - {:#018x}]",
+            table + SEGMENT / 256 - 1,
+            covers + SEGMENT - 1
+        );
+    }
+    log
+}
+
+fn driver(put: &dyn Fn(&str, &str)) {
+    let dir = "sys/kernel/debug/x86/rmpopt";
+    put(
+        &format!("{dir}/stats"),
+        "rmpopt.executed 1048576\nrmpopt.clean 1048000\nrmpopt.dirty 576\nresults.stale 0\naudits.failed 0\ncontradicted 0\nfaults 0\nunclean 0\n",
+    );
+    let mut table = String::new();
+    let mut regions =
+        "# policy tracked, runs, first pass over, last change 1500 ms ago\n".to_owned();
+    for gib in 0..2048u64 {
+        let guests = (100..300).contains(&gib);
+        let clean = !guests && gib > 0;
+        let cpus = if clean { "0-1023" } else { "none" };
+        let _ = writeln!(table, "Memory @{gib:3}GB: CPU(s): {cpus}");
+        let (word, cores) = if clean { ("clean", 512) } else { ("unknown", 0) };
+        let _ = writeln!(regions, "{gib} 1024 {word} {cores}");
+    }
+    put(&format!("{dir}/rmpopt-table"), &table);
+    put(&format!("{dir}/regions"), &regions);
+}

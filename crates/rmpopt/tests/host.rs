@@ -1,0 +1,180 @@
+//! `rmpopt status`, `doctor`, `regions`, `snapshot` on a host made of files.
+
+mod fake_host;
+
+use std::path::Path;
+
+use assert_cmd::assert::Assert;
+use assert_cmd::cargo::cargo_bin_cmd;
+use predicates::str::{contains, is_empty};
+use serde_json::Value;
+
+fn rmpopt(args: &[&str]) -> Assert {
+    cargo_bin_cmd!("rmpopt").args(args).assert()
+}
+
+fn json(args: &[&str]) -> Value {
+    let assert = rmpopt(args);
+    serde_json::from_slice(&assert.get_output().stdout).unwrap()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn a_tree_and_its_snapshot_say_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let (tree, file) = (dir.path().join("tree"), dir.path().join("s.json"));
+    fake_host::write(&tree);
+    let (tree, file) = (text(&tree), text(&file));
+    for deep in [false, true] {
+        let flags: &[&str] = if deep { &["--deep"] } else { &[] };
+        rmpopt(&[&["snapshot", "--root", tree, "-o", file][..], flags].concat()).code(0);
+        for command in ["status", "doctor", "regions"] {
+            let of_tree = json(&[&[command, "--json", "--root", tree][..], flags].concat());
+            assert_eq!(of_tree, json(&[command, "--json", "--from", file]), "{command} {deep}");
+        }
+        // Others' command lines are not in it.
+        let snapshot = std::fs::read_to_string(file).unwrap();
+        assert!(!snapshot.contains("secret-of-another-process"));
+        rmpopt(&["snapshot", "--root", tree, "-o", file])
+            .code(3)
+            .stderr(contains("exists already"));
+        std::fs::remove_file(file).unwrap();
+    }
+}
+
+#[test]
+fn facts_of_a_big_host() {
+    let dir = tempfile::tempdir().unwrap();
+    fake_host::write(dir.path());
+    let root = text(dir.path());
+    let status = json(&["status", "--json", "--root", root]);
+    let at = |pointer: &str| status.pointer(pointer).cloned().unwrap_or_default();
+    assert_eq!(at("/schema_version"), 1);
+    assert_eq!(at("/capability/rmpopt_capable"), true);
+    assert_eq!(at("/capability/cpus_agree"), true);
+    assert_eq!(at("/snp/enabled"), true);
+    assert_eq!(at("/rmp/kind"), "segmented");
+    assert_eq!(at("/rmp/uncovered_bytes"), 0);
+    assert_eq!((at("/cpus/online"), at("/cpus/cores")), (1024.into(), 512.into()));
+    assert_eq!((at("/rmpopt/cores_asked"), at("/rmpopt/cores_enabled")), (512.into(), 512.into()));
+    let tib = 1u64 << 40;
+    assert_eq!(at("/memory/ram_bytes"), 12 * tib);
+    assert_eq!(at("/memory/nodes/0/ram_bytes"), 6 * tib);
+    // Rows 0-2047 less the hole of 2-56 GiB; of those 0 and the guests' 100-299 are on no core.
+    assert_eq!(at("/memory/regions/none"), 201);
+    assert_eq!(at("/memory/regions/optimised"), 2048 - 54 - 201);
+    assert_eq!(at("/memory/regions/outside"), 12 * 1024 - (2048 - 54));
+    assert_eq!(at("/memory/nodes/0/optimised_bytes"), (2048u64 - 54 - 201) << 30);
+    assert_eq!(at("/memory/nodes/1/optimised_bytes"), 0);
+    assert_eq!(at("/driver/kind"), "ours");
+    assert_eq!(at("/driver/emulated"), false);
+    assert_eq!(at("/guests/processes/0/name"), "web");
+    assert_eq!(at("/guests/processes/0/memory_bytes"), 100u64 << 30);
+    // RAM lies beyond the window: that is the one problem.
+    let doctor = json(&["doctor", "--json", "--root", root]);
+    let failed: Vec<_> =
+        doctor["checks"].as_array().unwrap().iter().filter(|c| c["status"] == "problem").collect();
+    assert_eq!(failed.len(), 1, "{failed:?}");
+    assert_eq!(failed[0]["id"], "D012");
+    rmpopt(&["doctor", "--root", root]).code(1);
+}
+
+#[test]
+fn regions_are_filtered() {
+    let dir = tempfile::tempdir().unwrap();
+    fake_host::write(dir.path());
+    let root = text(dir.path());
+    let count = |args: &[&str]| {
+        let all = json(&[&["regions", "--json", "--root", root][..], args].concat());
+        all["regions"].as_array().unwrap().len()
+    };
+    assert_eq!(count(&["--state", "none"]), 201);
+    assert_eq!(count(&["--gib", "0-63"]), 2 + 8);
+    assert_eq!(count(&["--node", "1", "--state", "optimised,none"]), 0);
+    rmpopt(&["regions", "--root", root, "--state", "no"]).code(2);
+    rmpopt(&["regions", "--root", root, "--gib", "0-99"]).code(0).stdout(contains("56 GiB").not());
+    rmpopt(&["regions", "--root", root, "--list", "--gib", "100"])
+        .code(0)
+        .stdout(contains("0/512"));
+}
+
+use predicates::prelude::PredicateBooleanExt as _;
+
+#[test]
+fn nothing_steers_the_terminal() {
+    let dir = tempfile::tempdir().unwrap();
+    fake_host::write(dir.path());
+    let root = text(dir.path());
+    for args in [&["status", "--root", root][..], &["status", "--json", "--root", root]] {
+        let assert = rmpopt(args).code(0);
+        let out = &assert.get_output().stdout;
+        assert!(out.iter().all(|b| *b == b'\n' || *b >= b' '), "a control byte");
+        assert!(String::from_utf8_lossy(out).contains("owned"));
+    }
+}
+
+#[test]
+fn redaction_takes_names_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let (tree, file) = (dir.path().join("tree"), dir.path().join("s.json"));
+    fake_host::write(&tree);
+    rmpopt(&["snapshot", "--redact", "--root", text(&tree), "-o", text(&file)]).code(0);
+    let snapshot = std::fs::read_to_string(&file).unwrap();
+    for secret in ["secret", "web", "owned", "joe"] {
+        assert!(!snapshot.contains(secret), "{secret}");
+    }
+    let status = json(&["status", "--json", "--from", text(&file)]);
+    assert_eq!(status["guests"]["processes"][0]["name"], "guest-4711");
+    assert_eq!(status["rmp"]["uncovered_bytes"], 0);
+}
+
+#[test]
+fn links_do_not_lead_out_of_a_tree() {
+    let dir = tempfile::tempdir().unwrap();
+    let (tree, outside) = (dir.path().join("tree"), dir.path().join("outside"));
+    fake_host::write(&outside);
+    std::fs::create_dir_all(tree.join("proc")).unwrap();
+    for (from, to) in [
+        ("../../outside/proc/iomem", "proc/iomem"),
+        ("../outside/sys", "sys"),
+        ("../outside/cpuid.txt", "cpuid.txt"),
+    ] {
+        std::os::unix::fs::symlink(from, tree.join(to)).unwrap();
+    }
+    let status = json(&["status", "--json", "--root", text(&tree)]);
+    assert_eq!(status["memory"]["source"], Value::Null);
+    assert_eq!(status["cpus"]["online"], Value::Null);
+    assert_eq!(status["capability"]["rmpopt_capable"], Value::Null);
+}
+
+#[test]
+fn snapshots_that_are_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("x.json");
+    let write = |text: &str| std::fs::write(&file, text).unwrap();
+    let read = || rmpopt(&["status", "--from", text(&file)]);
+    for (content, what) in [
+        ("{", "no snapshot"),
+        ("{}", "missing field"),
+        ("roses are red\n", "not recognised"),
+        (
+            "{\"format\":\"rmpopt-snapshot\",\"version\":2,\"taken_s\":0,\"deep\":false,\"redacted\":false,\"items\":{}}",
+            "version 2, expected 1",
+        ),
+        ("CPUID 8000001F: 0101FD3F-00004133\n", ":1: "),
+    ] {
+        write(content);
+        read().code(2).stdout(is_empty()).stderr(contains(what));
+    }
+    write(
+        "{\"format\":\"rmpopt-snapshot\",\"version\":1,\"taken_s\":0,\"deep\":false,\"redacted\":false,\"items\":{\"/../../etc/x\":{\"text\":\"y\"},\"/proc/iomem\":{\"names\":[]}}}",
+    );
+    read().code(0);
+    rmpopt(&["status", "--from", "/nonexistent"]).code(3);
+    rmpopt(&["status", "--root", "/nonexistent"]).code(3);
+    rmpopt(&["status", "--root", "/", "--from", "x"]).code(2);
+    rmpopt(&["snapshot", "-o", "/nonexistent/s.json", "--root", text(dir.path())]).code(3);
+}
