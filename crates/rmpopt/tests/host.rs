@@ -1,11 +1,14 @@
 //! `rmpopt status`, `doctor`, `regions`, `snapshot` on a host made of files.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod fake_host;
 
 use std::path::Path;
 
 use assert_cmd::assert::Assert;
 use assert_cmd::cargo::cargo_bin_cmd;
+use predicates::prelude::PredicateBooleanExt as _;
 use predicates::str::{contains, is_empty};
 use serde_json::Value;
 
@@ -100,8 +103,6 @@ fn regions_are_filtered() {
         .code(0)
         .stdout(contains("0/512"));
 }
-
-use predicates::prelude::PredicateBooleanExt as _;
 
 #[test]
 fn nothing_steers_the_terminal() {

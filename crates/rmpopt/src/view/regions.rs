@@ -19,9 +19,9 @@ pub(super) fn regions(page: &mut Page, state: &HostState, regions: &[&RegionStat
     }
     page.line(&paint(STRONG, "Regions of 1 GiB that have RAM"));
     if list {
-        rows(page, state, regions)
+        rows(page, state, regions);
     } else {
-        map(page, regions)
+        map(page, regions);
     }
     page.line("");
     for kind in RegionKind::ALL {

@@ -1,5 +1,7 @@
 //! `rmpopt status` for people.
 
+use std::fmt::Write as _;
+
 use snp_host::state::{DriverKind, HostState, RegionKind};
 
 use super::page::{BAD, FAINT, FAIR, GOOD, Page, paint};
@@ -66,10 +68,10 @@ fn rmp(page: &mut Page, state: &HostState) {
     };
     let mut text = format!("{kind}, by {}", rmp.source.unwrap_or("?"));
     for range in rmp.ranges.iter().take(4) {
-        text.push_str(&format!(", {}-{}", range.start, range.last));
+        let _ = write!(text, ", {}-{}", range.start, range.last);
     }
     if rmp.ranges.len() > 4 {
-        text.push_str(&format!(" and {} more ranges", rmp.ranges.len() - 4));
+        let _ = write!(text, " and {} more ranges", rmp.ranges.len() - 4);
     }
     row(page, "RMP", &text);
     let covers = rmp
@@ -91,7 +93,7 @@ fn rmpopt(page: &mut Page, state: &HostState) {
     };
     let mut text = format!("on on {} of {} cores asked", rmpopt.cores_enabled, rmpopt.cores_asked);
     for window in &rmpopt.windows {
-        text.push_str(&format!("; window {}-{} GiB", window.first_gib, window.end_gib));
+        let _ = write!(text, "; window {}-{} GiB", window.first_gib, window.end_gib);
     }
     row(page, "RMPOPT", &text);
     if rmpopt.cores_enabled > 0 && !rmpopt.cpus_disabled.is_empty() {
@@ -155,10 +157,10 @@ fn driver(page: &mut Page, state: &HostState) {
     };
     let mut text = format!("{kind} ({})", driver.evidence);
     if let (Some(policy), Some(life)) = (&driver.policy, &driver.life) {
-        text.push_str(&format!("; policy {policy}, {life}"));
+        let _ = write!(text, "; policy {policy}, {life}");
     }
     if let Some(age) = driver.changed_ms_ago {
-        text.push_str(&format!("; its belief last changed {age} ms before it was read"));
+        let _ = write!(text, "; its belief last changed {age} ms before it was read");
     }
     row(page, "driver", &text);
 }

@@ -326,6 +326,13 @@ fn edges(state: &HostState) -> Ended {
     if kept > 0 {
         return ok(format!("{}; the kernel keeps {kept} edges from use", edges.join(", ")));
     }
+    // Of a log cut at its head nothing follows from what it lacks.
+    if state.log.kernel.is_none() {
+        return unknown(format!(
+            "{}; no whole log says whether the kernel keeps them",
+            edges.join(", ")
+        ));
+    }
     problem(format!(
         "{}; the log does not say that the kernel keeps them from use",
         edges.join(", ")
