@@ -14,6 +14,8 @@ pub(super) const MODULES: [&str; 3] = ["kvm_amd", "ccp", "rmpopt"];
 /// The parameters of each module that is loaded, shortened and with control
 /// characters shown. One that may not be read is left out.
 pub(super) fn params(root: &Root) -> Got<BTreeMap<String, BTreeMap<String, String>>> {
+    // Without the folder nothing is known of any module, which is not the same as none.
+    root.names("/sys/module")?;
     let mut modules = BTreeMap::new();
     for module in MODULES {
         let dir = format!("/sys/module/{module}");
