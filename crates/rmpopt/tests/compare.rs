@@ -120,6 +120,20 @@ fn quick_stops_each_run_after_a_minute() {
     assert_eq!(seen[1], (&"tracked".into(), &60.0.into()));
 }
 
+/// The page and the JSON show the costs that were used, not the defaults.
+#[test]
+fn costs_from_a_file_are_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("costs.toml");
+    std::fs::write(&file, "schema_version = 1\nrmpopt_fast = 777\n").unwrap();
+    let file = file.display().to_string();
+    let args = ["--scenarios", "small", "--policies", "off", "--quick", "--json", "--costs", &file];
+    let all = json(&args);
+    let costs = all["costs"].as_array().unwrap();
+    let fast = costs.iter().find(|cost| cost["name"] == "rmpopt_fast").unwrap();
+    assert_eq!(fast["value"], 777);
+}
+
 #[test]
 fn tables_fit_a_terminal() {
     let text = stdout(&compare(&["--scenarios", "small,venice-2p", "--quick"]).code(0));

@@ -7,7 +7,7 @@ pub(crate) mod row;
 pub(crate) mod work;
 
 use serde::Serialize;
-use snp_lab::cost::{CostField, CostModel};
+use snp_lab::cost::CostField;
 use snp_lab::report::RunReport;
 use snp_lab::scenario::{Nanos, PolicyName, SECOND};
 
@@ -112,7 +112,7 @@ impl Comparison {
                     description: scenario.description.clone(),
                 })
                 .collect(),
-            costs: CostModel::default().fields().into_iter().map(CostInfo::from).collect(),
+            costs: plan.costs.fields().into_iter().map(CostInfo::from).collect(),
             law_violations,
             law_breaches_unclaimed,
             results,

@@ -40,7 +40,7 @@ pub(crate) struct Plan {
     pub(crate) cases: Vec<Case>,
     /// The command line without what changes no result.
     pub(crate) command: String,
-    costs: CostModel,
+    pub(crate) costs: CostModel,
     until: Option<Nanos>,
 }
 

@@ -1,5 +1,7 @@
 //! The tables: an overview, one for each scenario, the parameters.
 
+use snp_lab::scenario::PolicyName;
+
 use super::Comparison;
 use super::text::{Escaped, Text};
 use crate::compare::row::Row;
@@ -157,7 +159,7 @@ pub(super) fn parameters(out: &mut Text, all: &Comparison) {
     }
     out.put(format_args!(
         "</tbody></table></div>\n<div class=\"box\"><table><thead><tr><th>policy</th>\
-         <th>settings in the first scenario</th><th>windows</th></tr></thead><tbody>\n"
+         <th>what it does</th><th>settings in the first scenario</th><th>windows</th></tr></thead><tbody>\n"
     ));
     for policy in &all.policies {
         let Some(run) = all.results.iter().find(|run| run.policy == *policy) else { continue };
@@ -165,7 +167,8 @@ pub(super) fn parameters(out: &mut Text, all: &Comparison) {
             run.driver.facts.iter().map(|fact| format!("{}: {}", fact.name, fact.value)).collect();
         let facts = run.driver.refused.clone().unwrap_or_else(|| facts.join("; "));
         out.put(format_args!(
-            "<tr><td>{policy}</td><td class=\"words\">{}</td><td>{}</td></tr>\n",
+            "<tr><td>{policy}</td><td class=\"words\">{}</td><td class=\"words\">{}</td><td>{}</td></tr>\n",
+            Escaped(policy.parse().map_or("", PolicyName::about)),
             Escaped(if facts.is_empty() { "none" } else { &facts }),
             run.driver.windows.len()
         ));
