@@ -42,9 +42,10 @@ fn what_cannot_be_opened() {
         run(args).code(3).stdout(is_empty()).stderr(starts_with("error: ")).stderr(contains(&none));
     }
     run(&[&dir]).code(3).stderr(contains("is a directory"));
-    run(&["venice"]).code(3).stderr(contains(
-        "no built-in scenario (there are venice-2p, small, idle-12t) and no file",
-    ));
+    run(&["venice"])
+        .code(3)
+        .stderr(contains("no built-in scenario (there are venice-2p, small, idle-12t, "))
+        .stderr(contains(") and no file of that name"));
 }
 
 #[test]

@@ -136,8 +136,8 @@ mod tests {
 
     #[test]
     fn a_law_that_nobody_claimed_does_not() {
-        let v10 = compare(PolicyName::V10, lab);
-        assert!(v10.law_breaches_unclaimed > 0, "v10 holds CPUs for longer than tracked's budget");
-        assert_eq!((v10.law_violations, exit_code(&v10)), (0, 0));
+        let v6 = compare(PolicyName::V6, lab);
+        assert!(v6.law_breaches_unclaimed > 0, "v6's leader holds its CPU for a whole window");
+        assert_eq!((v6.law_violations, exit_code(&v6)), (0, 0));
     }
 }
