@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use snp_host::trace::openb::{Pod, PodList};
+use snp_host::trace::openb::{Counts, Pod, PodList};
 use snp_host::trace::vms::VmList;
 use snp_lab::scenario::{Nanos, SECOND, SnpBy, TRACE_START, TraceGuest, TraceSpec, limits};
 
@@ -70,17 +70,8 @@ fn machines(
         left_censored: vm.start_ms.is_none(),
         right_censored: vm.end_ms.is_none(),
     };
-    let mut guests: Vec<TraceGuest> = list.vms.iter().map(guest).collect();
-    guests.sort_by_key(|guest| guest.start);
-    Ok(TraceSpec {
-        rows: list.counts.rows,
-        unscheduled: list.counts.unscheduled,
-        invalid: list.counts.invalid,
-        span: nanos(last),
-        guests,
-        snp_share,
-        snp_by,
-    })
+    let guests = list.vms.iter().map(guest).collect();
+    Ok(in_order(list.counts, nanos(last), guests, snp_share, snp_by))
 }
 
 /// Refuses a trace that lasts longer than anything that is simulated.
@@ -112,7 +103,7 @@ fn spec(list: &PodList, snp_share: f64, snp_by: SnpBy) -> TraceSpec {
     let first = run.iter().map(|(start, _)| *start).min().unwrap_or(0);
     let last = run.iter().map(|(_, pod)| pod.deletion).max().unwrap_or(0);
     let nanos = |s: u64| s.saturating_sub(first).saturating_mul(SECOND);
-    let mut guests: Vec<TraceGuest> = run
+    let guests = run
         .iter()
         .map(|(start, pod)| {
             // The file gives whoever was still there when it was recorded its last second as end.
@@ -128,16 +119,20 @@ fn spec(list: &PodList, snp_share: f64, snp_by: SnpBy) -> TraceSpec {
             }
         })
         .collect();
+    in_order(list.counts, nanos(last), guests, snp_share, snp_by)
+}
+
+/// The trace's guests as they start.
+fn in_order(
+    counts: Counts,
+    span: Nanos,
+    mut guests: Vec<TraceGuest>,
+    snp_share: f64,
+    snp_by: SnpBy,
+) -> TraceSpec {
     guests.sort_by_key(|guest| guest.start);
-    TraceSpec {
-        rows: list.counts.rows,
-        unscheduled: list.counts.unscheduled,
-        invalid: list.counts.invalid,
-        span: nanos(last),
-        guests,
-        snp_share,
-        snp_by,
-    }
+    let Counts { rows, unscheduled, invalid } = counts;
+    TraceSpec { rows, unscheduled, invalid, span, guests, snp_share, snp_by }
 }
 
 #[cfg(test)]
