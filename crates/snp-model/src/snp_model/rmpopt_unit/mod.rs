@@ -22,11 +22,19 @@
 //!
 //! Source: spec/rmpopt.md 1-3. What it does not say is a switch of [`UnitConfig`].
 
+mod faults;
+mod switches;
+mod words;
+
 use core::fmt;
 
+use self::words::{CacheWord, CoreWord, RegionWord};
 use crate::snp_defs::{Region, RmpoptBase, RmpoptFunction, Window, REGION_SHIFT};
-use crate::snp_model::sync::{const_constructor, fence, spin_loop, AtomicU32, AtomicU64, Ordering};
+use crate::snp_model::sync::{const_constructor, fence, spin_loop, AtomicU64, Ordering};
 use crate::snp_model::{CoreId, Exception};
+
+pub use self::faults::{Fault, Faults};
+pub use self::switches::{BaseWrite, EnableToggle, OutsideWindow, ScanCache, UnitConfig};
 
 /// All that RMPOPT needs of an RMP.
 pub trait RegionScan {
@@ -69,240 +77,6 @@ impl<T: UnitStorage + ?Sized> UnitStorage for &T {
     }
     fn table(&self, core: CoreId) -> &[AtomicU64] {
         (**self).table(core)
-    }
-}
-
-/// What becomes of a core's bits when its `RMPOPT_BASE` gets another base. Unknown on silicon.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub enum BaseWrite {
-    /// All bits are cleared.
-    #[default]
-    Clears,
-    /// The bits stay where they are in the table and now stand for other regions.
-    KeepsByIndex,
-    /// Another base while enabled before and after is refused with `#GP(0)`; through a disabled
-    /// state it is accepted and clears.
-    Gp,
-}
-
-/// What becomes of a core's bits when its `RMPOPT_BASE` is disabled and enabled. Unknown on silicon.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub enum EnableToggle {
-    /// Either edge clears all bits.
-    #[default]
-    Clears,
-    /// The bits stay, and RMPUPDATE goes on clearing them while the core is disabled.
-    Keeps,
-    /// The bits stay, and a disabled core misses what RMPUPDATE would have cleared.
-    KeepsAndMissesRmpupdate,
-}
-
-/// What RMPOPT does for a region outside the core's window. Unknown on silicon.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub enum OutsideWindow {
-    /// CF = 0, no effect.
-    #[default]
-    CarryClear,
-    /// `#GP(0)`.
-    Gp,
-}
-
-/// The cached scan results, shared by all cores ("reserved processor memory").
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct ScanCache {
-    /// A verify may use the result of an earlier scan.
-    pub enabled: bool,
-    /// "Holds an assigned page" is kept too.
-    pub negative: bool,
-}
-
-impl Default for ScanCache {
-    fn default() -> Self {
-        Self { enabled: true, negative: false }
-    }
-}
-
-/// The platform's RMP form and the choices where sources are silent.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct UnitConfig {
-    /// The RMP is segmented; without that there is no RMPOPT.
-    pub segmented: bool,
-    /// Another base.
-    pub base_write: BaseWrite,
-    /// The enable bit's edges.
-    pub en_toggle: EnableToggle,
-    /// RMPOPT outside the window.
-    pub outside_window: OutsideWindow,
-    /// Cached scan results.
-    pub scan_cache: ScanCache,
-}
-
-impl Default for UnitConfig {
-    fn default() -> Self {
-        Self {
-            segmented: true,
-            base_write: BaseWrite::default(),
-            en_toggle: EnableToggle::default(),
-            outside_window: OutsideWindow::default(),
-            scan_cache: ScanCache::default(),
-        }
-    }
-}
-
-/// A defect that can be seeded, to show that a check would see it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Fault {
-    /// An RMPUPDATE that should clear the region's bits does not.
-    DropClear,
-    /// A verify believes a cached scan result although the region changed since.
-    StaleCache,
-    /// A verify sets the bit although the region changed while it ran.
-    BlindPublish,
-}
-
-/// How many times each [`Fault`] will still strike; all zero at first.
-#[derive(Debug, Default)]
-pub struct Faults {
-    drop_clear: AtomicU32,
-    stale_cache: AtomicU32,
-    blind_publish: AtomicU32,
-}
-
-impl Faults {
-    const_constructor! {
-        const fn new() -> Self {
-            Self {
-                drop_clear: AtomicU32::new(0),
-                stale_cache: AtomicU32::new(0),
-                blind_publish: AtomicU32::new(0),
-            }
-        }
-    }
-
-    fn cell(&self, fault: Fault) -> &AtomicU32 {
-        match fault {
-            Fault::DropClear => &self.drop_clear,
-            Fault::StaleCache => &self.stale_cache,
-            Fault::BlindPublish => &self.blind_publish,
-        }
-    }
-
-    /// The next `times` occasions go wrong; 0 repairs.
-    pub fn seed(&self, fault: Fault, times: u32) {
-        self.cell(fault).store(times, Ordering::SeqCst);
-    }
-
-    /// Occasions left that will go wrong.
-    pub fn left(&self, fault: Fault) -> u32 {
-        self.cell(fault).load(Ordering::SeqCst)
-    }
-
-    /// Uses up one occasion, if any is left.
-    #[inline]
-    fn strikes(&self, fault: Fault) -> bool {
-        let cell = self.cell(fault);
-        // The common case is a plain load.
-        cell.load(Ordering::Relaxed) != 0
-            && cell
-                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1))
-                .is_ok()
-    }
-}
-
-/// A core's word.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct CoreWord(u64);
-
-impl CoreWord {
-    const SNP_EN: u64 = 1 << 1;
-    const BUSY: u64 = 1 << 2;
-    const EPOCH_SHIFT: u32 = 8;
-    const EPOCH: u64 = 0xFFFF << Self::EPOCH_SHIFT;
-    const BASE: u64 = ((1 << 52) - 1) & !((1 << REGION_SHIFT) - 1);
-    const MSR: u64 = Self::BASE | RmpoptBase::ENABLE;
-
-    const fn msr(self) -> RmpoptBase {
-        match RmpoptBase::from_raw(self.0 & Self::MSR) {
-            Ok(base) => base,
-            Err(_) => RmpoptBase::OFF,
-        }
-    }
-
-    const fn snp_en(self) -> bool {
-        self.0 & Self::SNP_EN != 0
-    }
-
-    const fn busy(self) -> bool {
-        self.0 & Self::BUSY != 0
-    }
-
-    const fn is_enabled(self) -> bool {
-        self.0 & RmpoptBase::ENABLE != 0
-    }
-
-    /// 1 to 65,535; 0 only in a word that was never used, whose table is empty.
-    const fn epoch(self) -> u64 {
-        (self.0 & Self::EPOCH) >> Self::EPOCH_SHIFT
-    }
-
-    /// The epoch after this one, never 0.
-    const fn next_epoch(self) -> u64 {
-        match self.epoch() {
-            0xFFFF => 1,
-            epoch => epoch + 1,
-        }
-    }
-
-    const fn with(self, epoch: u64, msr: RmpoptBase) -> Self {
-        Self(
-            (self.0 & !(Self::EPOCH | Self::MSR))
-                | ((epoch << Self::EPOCH_SHIFT) & Self::EPOCH)
-                | msr.raw(),
-        )
-    }
-}
-
-/// A region's word.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct RegionWord(u64);
-
-impl RegionWord {
-    const IN_FLIGHT: u64 = 0xFFFF;
-    const GENERATION_ONE: u64 = 1 << 16;
-
-    /// A fresh word is 0; its generation is 1, so that no entry of 0 matches.
-    const fn generation(self) -> u64 {
-        (self.0 >> 16).wrapping_add(1) & ((1 << 48) - 1)
-    }
-
-    const fn is_quiet(self) -> bool {
-        self.0 & Self::IN_FLIGHT == 0
-    }
-
-    /// The table entry whose bit is set at this generation.
-    const fn entry(self, epoch: u64) -> u64 {
-        (self.generation() << 16) | epoch
-    }
-}
-
-/// A region's cached scan result.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct CacheWord(u64);
-
-impl CacheWord {
-    const VALID: u64 = 2;
-
-    const fn of(generation: u64, assigned: bool) -> Self {
-        Self((generation << 2) | Self::VALID | assigned as u64)
-    }
-    const fn is_valid(self) -> bool {
-        self.0 & Self::VALID != 0
-    }
-    const fn assigned(self) -> bool {
-        self.0 & 1 != 0
-    }
-    const fn generation(self) -> u64 {
-        self.0 >> 2
     }
 }
 
