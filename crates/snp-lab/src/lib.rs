@@ -34,6 +34,18 @@ pub fn run(setup: &Setup, progress: &mut dyn FnMut(Progress)) -> Result<RunRepor
     run_with_defects(setup, &[], progress)
 }
 
+/// As [`run`], but no broadcast is worked out for all its CPUs at once. The report is the same; that
+/// this is so is what it is for.
+pub fn run_cpu_by_cpu(
+    setup: &Setup,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<RunReport, LabError> {
+    let posted = engine::Posted { cpu_by_cpu: true, ..engine::Posted::default() };
+    let mut engine = engine::Engine::build(setup, &[], posted)?;
+    engine.run(progress)?;
+    Ok(engine.report())
+}
+
 /// As [`run`], with defects seeded: the laws' checks must see them.
 pub fn run_with_defects(
     setup: &Setup,

@@ -104,6 +104,7 @@ pub(super) fn measure(what: Measured, costs: CostModel) -> Result<Outcome, LabEr
     let posted = Posted {
         driver: Some(Box::new(move |policy| Box::new(Looped::new(policy, one_by_one, seen)))),
         heads_assigned: what == Heads,
+        ..Posted::default()
     };
     let mut engine = Engine::build(&setup, &[], posted)?;
     engine.run(&mut |_| {})?;

@@ -12,6 +12,7 @@ use snp_model::Begun;
 use super::host::TICK_NS;
 use super::queue::Event;
 use super::times::Found;
+use super::bulk::UnderWay;
 use super::{Engine, laws};
 use crate::scenario::Nanos;
 use crate::seeded::Defect;
@@ -73,8 +74,12 @@ pub(super) struct Driver {
     pub(super) enabled: Vec<bool>,
     /// When each core was last brought into a state in which it can run RMPOPT.
     pub(super) able_since: Vec<Nanos>,
+    /// Moves on when a core comes, goes, or its base or SNP_EN may have changed.
+    pub(super) cores_epoch: u64,
     /// RMPOPTs under way on the cores that a broadcast interrupted.
     pub(super) broadcast: Vec<(CoreId, Begun)>,
+    /// Of a broadcast in bulk, what to do when it ends.
+    pub(super) bulk: Option<UnderWay>,
     /// Offers to swallow: a seeded fault.
     pub(super) swallow: u32,
 }
@@ -99,14 +104,18 @@ impl Driver {
             led_ns: 0,
             enabled: vec![false; cores],
             able_since: vec![0; cores],
+            cores_epoch: 0,
             broadcast: Vec::new(),
+            bulk: None,
             swallow: 0,
         }
     }
 
     /// Something of the driver is under way on this core.
     pub(super) fn is_using(&self, core: CoreId) -> bool {
-        self.using.get(core.index()).is_some_and(|&count| count > 0) || !self.broadcast.is_empty()
+        self.using.get(core.index()).is_some_and(|&count| count > 0)
+            || !self.broadcast.is_empty()
+            || self.bulk.is_some()
     }
 
     /// A verify or hold begins on `core`.
@@ -289,6 +298,7 @@ impl Engine<'_> {
 
     pub(super) fn write_base(&mut self, core: CoreId, base: RmpoptBase) {
         self.driver.bases_queued -= 1;
+        self.driver.cores_epoch += 1;
         self.driver.lands(core);
         let at = snp_model::CoreId(u32::from(core.0));
         let unit = self.rmp.unit();
@@ -590,6 +600,7 @@ impl Engine<'_> {
         self.check(laws::CLEAN_EXIT, !still, || "work was left when the driver stopped".into());
         self.driver.life = Life::Stopped;
         self.driver.enabled.fill(false);
+        self.driver.cores_epoch += 1;
         if self.going_down {
             self.finish_shutdown();
         }
@@ -598,6 +609,7 @@ impl Engine<'_> {
     /// The driver is started (again): SNP is up.
     pub(super) fn driver_starts(&mut self) {
         self.driver.life = Life::Runs;
+        self.driver.cores_epoch += 1;
         self.driver.control_free = self.now;
         // Marks from before say nothing of the RMP that was just built; left where they are, they
         // would keep the next one from arming a tick.

@@ -83,6 +83,7 @@ impl Engine<'_> {
                 continue;
             }
             self.cpus.set_online(cpu, false);
+            self.driver.cores_epoch += 1;
             self.note(TimelineKind::Cpu, format!("CPU {cpu} goes offline"));
             if self.cpus.worker(core).is_none() {
                 self.drop_slot(core);
@@ -113,6 +114,7 @@ impl Engine<'_> {
         let core = CoreId(core as u16);
         let was_away = self.cpus.worker(core).is_none();
         self.cpus.set_online(cpu, true);
+        self.driver.cores_epoch += 1;
         self.note(TimelineKind::Cpu, format!("CPU {cpu} comes online"));
         if !was_away {
             return;

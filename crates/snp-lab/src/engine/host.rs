@@ -99,6 +99,8 @@ pub(super) struct Cpus {
     by_core: Vec<Vec<u32>>,
     online: Vec<bool>,
     vcpus: Vec<u32>,
+    /// Moves on when a CPU begins or ceases to run a guest.
+    busy_epoch: u64,
     /// CPUs that have no ticks while they run a guest.
     tickless: Vec<bool>,
     limit: u32,
@@ -126,7 +128,7 @@ impl Cpus {
             })
             .filter(|(_, cpus, _): &(u32, Vec<u32>, usize)| !cpus.is_empty())
             .collect();
-        Self { by_core, online, vcpus: vec![0; limit as usize], tickless, limit, places }
+        Self { by_core, online, vcpus: vec![0; limit as usize], busy_epoch: 0, tickless, limit, places }
     }
 
     /// The CPU that works for a core: its first that is online.
@@ -156,6 +158,11 @@ impl Cpus {
 
     pub(super) fn runs_guest(&self, cpu: u32) -> bool {
         self.vcpus.get(cpu as usize).is_some_and(|&vcpus| vcpus > 0)
+    }
+
+    /// While this stays the same CPUs run guests.
+    pub(super) const fn busy_epoch(&self) -> u64 {
+        self.busy_epoch
     }
 
     pub(super) fn is_online(&self, cpu: u32) -> bool {
@@ -205,6 +212,7 @@ impl Cpus {
         }
         for &cpu in &taken {
             if let Some(vcpus) = self.vcpus.get_mut(cpu as usize) {
+                self.busy_epoch += u64::from(*vcpus == 0);
                 *vcpus += 1;
             }
         }
@@ -215,6 +223,7 @@ impl Cpus {
     pub(super) fn release(&mut self, cpus: &[u32]) {
         for &cpu in cpus {
             if let Some(vcpus) = self.vcpus.get_mut(cpu as usize) {
+                self.busy_epoch += u64::from(*vcpus == 1);
                 *vcpus = vcpus.saturating_sub(1);
             }
         }

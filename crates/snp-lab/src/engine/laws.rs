@@ -70,6 +70,13 @@ impl Laws {
         true
     }
 
+    /// Counts so many checks of `law` that held.
+    pub(super) fn held(&mut self, law: usize, checks: u64) {
+        if let Some(entry) = self.laws.get_mut(law) {
+            entry.checks += checks;
+        }
+    }
+
     pub(super) fn first(&self, law: usize) -> Option<&str> {
         self.laws.get(law)?.first.as_deref()
     }

@@ -51,6 +51,15 @@ pub(super) struct Meter {
     steady_interruptions: Vec<u64>,
     pub(super) slices: Slices,
     now: Nanos,
+    lanes: Vec<Lane>,
+}
+
+/// What each CPU of a lane ([`slices`](super::slices)) lost that was not added to it yet.
+#[derive(Debug)]
+struct Lane {
+    cpus: Vec<u32>,
+    stolen_ns: u64,
+    interruptions: u64,
 }
 
 /// Where steady counting began.
@@ -75,6 +84,7 @@ impl Meter {
             steady_interruptions: none(),
             slices: Slices::new(cpu_limit, until),
             now: 0,
+            lanes: Vec::new(),
         }
     }
 
@@ -83,15 +93,15 @@ impl Meter {
         self.now = now;
     }
 
-    /// An RMPOPT read `lines` lines of the RMP, or took its result from the cache.
-    pub(super) fn rmpopt_ended(&mut self, lines: u32, cached: bool) {
+    /// So many RMPOPTs read `lines` lines of the RMP each, or took their results from the cache.
+    pub(super) fn rmpopts_ended(&mut self, lines: u32, cached: bool, times: u64) {
         let counts = &mut self.counts;
         if cached || lines == 0 {
-            counts.fast += 1;
+            counts.fast += times;
         } else if u64::from(lines) >= CostModel::SCAN_LINES {
-            counts.slow += 1;
+            counts.slow += times;
         } else {
-            counts.early += 1;
+            counts.early += times;
         }
     }
 
@@ -101,6 +111,43 @@ impl Meter {
         self.counts.stolen_ns += ns;
         if let Some(stolen) = self.stolen_ns.get_mut(cpu as usize) {
             *stolen += ns;
+        }
+    }
+
+    /// From now on these CPUs lose the same at the same times, until the slices' lanes are given up.
+    pub(super) fn set_lanes(&mut self, lanes: Vec<Vec<u32>>) {
+        self.settle();
+        self.slices.set_lanes(&lanes);
+        let lane = |cpus| Lane { cpus, stolen_ns: 0, interruptions: 0 };
+        self.lanes = lanes.into_iter().map(lane).collect();
+    }
+
+    /// Each CPU of a lane is interrupted, and loses `ns` from now on. Returns how many those are.
+    pub(super) fn interrupt_lane(&mut self, index: usize, ns: Nanos) -> u64 {
+        self.slices.steal_lane(self.now, index, ns);
+        let Some(lane) = self.lanes.get_mut(index) else { return 0 };
+        let cpus = lane.cpus.len() as u64;
+        lane.stolen_ns += ns;
+        lane.interruptions += 1;
+        self.counts.stolen_ns += ns * cpus;
+        self.counts.interruptions += cpus;
+        cpus
+    }
+
+    /// What lanes lost is added to their CPUs.
+    fn settle(&mut self) {
+        self.slices.settle();
+        for lane in &mut self.lanes {
+            let (stolen_ns, interruptions) =
+                (std::mem::take(&mut lane.stolen_ns), std::mem::take(&mut lane.interruptions));
+            for &cpu in &lane.cpus {
+                if let Some(stolen) = self.stolen_ns.get_mut(cpu as usize) {
+                    *stolen += stolen_ns;
+                }
+                if let Some(count) = self.interruptions.get_mut(cpu as usize) {
+                    *count += interruptions;
+                }
+            }
         }
     }
 
@@ -120,6 +167,7 @@ impl Meter {
     /// The first pass is over: steady counting begins.
     pub(super) fn first_pass_over(&mut self) {
         if self.steady_from.is_none() {
+            self.settle();
             self.slices.begin_steady(self.now);
             self.steady_from = Some(From {
                 counts: self.counts,
@@ -135,6 +183,7 @@ impl Meter {
 
     /// SNP went down, or the run ended: steady counting ends.
     pub(super) fn end_steady(&mut self) {
+        self.settle();
         let Some(from) = self.steady_from.take() else { return };
         self.slices.end_steady(self.now);
         for (sum, now, from) in [

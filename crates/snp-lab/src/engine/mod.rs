@@ -6,6 +6,7 @@
 //! run's own.
 
 mod asids;
+mod bulk;
 mod convert;
 mod driver;
 mod end;
@@ -40,6 +41,7 @@ use snp_defs::{Region, Window};
 use snp_model::UnitConfig;
 
 use self::asids::Asids;
+use self::bulk::Bulk;
 use self::driver::Driver;
 use self::guests::Guest;
 use self::host::{Cpus, HostView, TICK_NS};
@@ -100,6 +102,7 @@ pub(crate) struct Engine<'a> {
     until: Nanos,
     cpus: Cpus,
     driver: Driver,
+    bulk: Bulk,
     times: Times,
     guests: Vec<Guest>,
     allocator: Allocator,
@@ -147,6 +150,8 @@ pub(crate) struct Posted {
     pub(crate) driver: Option<WrapPolicy>,
     /// Each region's first page is assigned once SNP is up.
     pub(crate) heads_assigned: bool,
+    /// No broadcast is taken in bulk.
+    pub(crate) cpu_by_cpu: bool,
 }
 
 /// Puts something around a policy.
@@ -223,6 +228,7 @@ impl<'a> Engine<'a> {
             until,
             cpus: Cpus::new(&topology, &scenario.host.nohz_full),
             driver: Driver::new(cores as usize),
+            bulk: Bulk::new(regions, seeded.is_empty() && !posted.cpu_by_cpu),
             times: Times::new(setup.seed, regions),
             guests: Vec::new(),
             allocator: Allocator::new(&memory, &boot),

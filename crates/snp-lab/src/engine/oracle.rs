@@ -131,6 +131,7 @@ impl Engine<'_> {
             unit.wrmsr_base(at, base.raw()).is_ok()
         };
         let on = on && base.is_enabled() && unit.snp_en(at);
+        self.driver.cores_epoch += 1;
         if let Some(enabled) = self.driver.enabled.get_mut(core.index()) {
             *enabled = on;
         }

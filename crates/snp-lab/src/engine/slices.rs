@@ -4,6 +4,9 @@
 //! are zeros that the percentiles imply. What is kept is bounded by the number of CPUs and by the length
 //! of a window, not by the length of the run.
 
+mod lanes;
+
+use self::lanes::Lane;
 use crate::report::{JitterMap, JitterReport, SliceReport};
 use crate::scenario::{Nanos, SECOND};
 
@@ -120,6 +123,14 @@ pub(super) struct Slices {
     cpus_per_row: u32,
     /// The worst window of each cell.
     cells: Vec<u32>,
+    /// CPUs that lose the same at the same times; no CPU is in two.
+    lanes: Vec<Lane>,
+    /// CPUs that are in a lane.
+    laned: Vec<bool>,
+    /// Moves on when lanes are given up.
+    lanes_epoch: u64,
+    /// Some lane's windows are ahead of its CPUs'.
+    ahead: bool,
 }
 
 impl Slices {
@@ -135,11 +146,22 @@ impl Slices {
             until,
             cpus_per_row: cpu_limit.div_ceil(ROWS).max(1),
             cells: vec![0; (ROWS * COLUMNS) as usize],
+            lanes: Vec::new(),
+            laned: vec![false; cpu_limit as usize],
+            lanes_epoch: 0,
+            ahead: false,
         }
     }
 
     /// `cpu` loses `ns` from `now` on, or from when it is free of what else takes it.
     pub(super) fn steal(&mut self, now: Nanos, cpu: u32, ns: Nanos) {
+        if self.ahead && self.laned.get(cpu as usize).is_some_and(|&laned| laned) {
+            self.settle();
+        }
+        self.steal_alone(now, cpu, ns);
+    }
+
+    fn steal_alone(&mut self, now: Nanos, cpu: u32, ns: Nanos) {
         let Some(open) = self.open.get(cpu as usize) else { return };
         let (mut at, end) = (now.max(open.taken_until), now.max(open.taken_until) + ns);
         while at < end {
@@ -174,14 +196,23 @@ impl Slices {
         if ns == 0 || begins >= self.until {
             return;
         }
-        self.whole.cpu.add(ns, 1);
-        self.whole.vcpu.add(ns, vcpus.into());
-        if steady {
-            self.steady.cpu.add(ns, 1);
-            self.steady.vcpu.add(ns, vcpus.into());
+        self.count(ns, vcpus, steady, 1);
+        self.shade(begins, cpu / self.cpus_per_row, ns);
+    }
+
+    /// So many CPUs' windows lost `ns` each, with so many vCPUs on each CPU.
+    fn count(&mut self, ns: Nanos, vcpus: u32, steady: bool, cpus: u64) {
+        let parts = std::iter::once(&mut self.whole).chain(steady.then_some(&mut self.steady));
+        for part in parts {
+            part.cpu.add(ns, cpus);
+            part.vcpu.add(ns, cpus * u64::from(vcpus));
         }
+    }
+
+    /// In the picture's `row` a window that begins then lost `ns`.
+    fn shade(&mut self, begins: Nanos, row: u32, ns: Nanos) {
         let column = u128::from(begins) * u128::from(COLUMNS) / u128::from(self.until.max(1));
-        let cell = (cpu / self.cpus_per_row) as usize * COLUMNS as usize + column as usize;
+        let cell = row as usize * COLUMNS as usize + column as usize;
         if let Some(cell) = self.cells.get_mut(cell) {
             *cell = (*cell).max(ns.min(WINDOW_NS) as u32);
         }
@@ -200,6 +231,7 @@ impl Slices {
 
     /// vCPUs of an ordinary guest came to these CPUs, or left them.
     pub(super) fn ordinary(&mut self, now: Nanos, cpus: &[u32], come: bool) {
+        self.give_lanes_up();
         self.advance(now);
         for &cpu in cpus {
             let Some(vcpus) = self.ordinary.get_mut(cpu as usize) else { continue };
@@ -214,17 +246,20 @@ impl Slices {
     }
 
     pub(super) fn begin_steady(&mut self, now: Nanos) {
+        self.settle();
         self.advance(now);
         self.steady_from = Some(now);
     }
 
     pub(super) fn end_steady(&mut self, now: Nanos) {
+        self.settle();
         self.advance(now);
         self.steady_from = None;
     }
 
     /// The run is over.
     pub(super) fn finish(&mut self) {
+        self.settle();
         self.advance(self.until);
         for cpu in 0..self.open.len() {
             self.close(cpu as u32);

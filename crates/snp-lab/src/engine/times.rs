@@ -37,9 +37,9 @@ pub(crate) struct Tally {
 impl Tally {
     const EMPTY: Self = Self { count: 0, sum_ns: 0, least_ns: u64::MAX, most_ns: 0 };
 
-    fn add(&mut self, ns: Nanos) {
-        self.count += 1;
-        self.sum_ns += ns;
+    fn add(&mut self, ns: Nanos, times: u64) {
+        self.count += times;
+        self.sum_ns += ns * times;
         self.least_ns = self.least_ns.min(ns);
         self.most_ns = self.most_ns.max(ns);
     }
@@ -108,9 +108,17 @@ impl Engine<'_> {
 
     /// An RMPOPT that met this took so long.
     pub(super) fn tally(&mut self, found: Found, ns: Nanos) {
+        self.tally_all(found, ns, 1);
+    }
+
+    /// So many did.
+    pub(super) fn tally_all(&mut self, found: Found, ns: Nanos, times: u64) {
+        if times == 0 {
+            return;
+        }
         match found {
-            Found::Cached => self.meter.rmpopt_ended(0, true),
-            Found::Lines { lines, .. } => self.meter.rmpopt_ended(lines, false),
+            Found::Cached => self.meter.rmpopts_ended(0, true, times),
+            Found::Lines { lines, .. } => self.meter.rmpopts_ended(lines, false, times),
         }
         let pass = usize::try_from(self.policy.passes()).unwrap_or(usize::MAX);
         let pass = pass.min(TALLIES - 1);
@@ -118,7 +126,7 @@ impl Engine<'_> {
             self.times.passes.resize(pass + 1, Tally::EMPTY);
         }
         if let Some(tally) = self.times.passes.get_mut(pass) {
-            tally.add(ns);
+            tally.add(ns, times);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The lab as a whole: lives of hosts, seeded defects, one fidelity against the other.
 
+mod bulk;
 mod closed_forms;
 mod common;
 mod conformance;

@@ -415,6 +415,13 @@ impl<U: UnitStorage> RmpoptUnit<U> {
         now.is_quiet() && cell.load(Ordering::Acquire) == now.entry(word.epoch())
     }
 
+    /// A number that moves on with each update that clears the region's bits; `None` while an update
+    /// is under way, or if the host lacks the region. While it stays, and the core's MSR and SNP_EN
+    /// too, a core's bit for the region stays set.
+    pub fn generation(&self, region: Region) -> Option<u64> {
+        self.region_word(region).filter(|word| word.is_quiet()).map(RegionWord::generation)
+    }
+
     /// How many regions the core has optimised.
     pub fn optimised_regions(&self, core: CoreId) -> u32 {
         let window = self.core_word(core).msr().window();
