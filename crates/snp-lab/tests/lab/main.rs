@@ -9,4 +9,5 @@ mod defects;
 mod fidelity;
 mod life;
 mod policies;
+mod quiet;
 mod streams;
