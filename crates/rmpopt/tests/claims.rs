@@ -6,8 +6,8 @@ use serde_json::Value;
 /// The comparison of some policies in some scenarios; no claimed law was broken.
 fn compare(scenarios: &str, policies: &str, more: &[&str]) -> Value {
     let args = ["compare", "--scenarios", scenarios, "--policies", policies];
-    let done = cargo_bin_cmd!("rmpopt").args(args).args(["--seeds", "1", "--json"]).args(more);
-    let done = done.assert().code(0);
+    let mut command = cargo_bin_cmd!("rmpopt");
+    let done = command.args(args).args(["--seeds", "1", "--json"]).args(more).assert().code(0);
     serde_json::from_slice(&done.get_output().stdout).expect("JSON")
 }
 
