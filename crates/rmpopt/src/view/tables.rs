@@ -47,16 +47,20 @@ pub(super) fn driver(page: &mut Page, report: &RunReport) {
         }
     }
     let back = &report.reoptimize_s;
+    // Who waited for less than a driver needs is no more than cut short by the end.
+    let never = match back.never_longest {
+        Some(longest) => format!("never: {}, of up to {}", count(back.never), seconds(longest)),
+        None => format!("never: {}", count(back.never)),
+    };
     let text = match (back.p50, back.p99, back.max) {
         (Some(p50), Some(p99), Some(max)) => format!(
-            "half within {}, 99 % within {}, longest {}; never: {}",
+            "half within {}, 99 % within {}, longest {}; {never}",
             seconds(p50),
             seconds(p99),
             seconds(max),
-            count(back.never)
         ),
         _ if back.never == 0 => "no region had to be".to_owned(),
-        _ => format!("none came back; never: {}", count(back.never)),
+        _ => format!("none came back; {never}"),
     };
     wide(page, "re-optimised after", &text);
 }
