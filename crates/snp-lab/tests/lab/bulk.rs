@@ -90,7 +90,7 @@ fn same(setup: &Setup) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
     fn bulk_counts_what_each_cpu_would(setup in setup()) {
