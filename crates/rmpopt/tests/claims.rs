@@ -85,7 +85,10 @@ fn slow_conversion_and_churn_are_bounded_where_v10_never_gets_there() {
         assert!(number(&waits["max"]) <= bound_s, "{scenario}: {waits}");
         assert!(number(&waits["count"]) >= 150.0, "{scenario}: {waits}");
         // What became free less than the bound before the end may wait then.
-        assert!(waits["never_longest"].as_f64().is_none_or(|s| s <= bound_s), "{scenario}: {waits}");
+        assert!(
+            waits["never_longest"].as_f64().is_none_or(|s| s <= bound_s),
+            "{scenario}: {waits}"
+        );
         let waits = &run("v10")["reoptimize_s"];
         assert!(number(&waits["never"]) >= 100.0, "{scenario}: {waits}");
         assert!(number(&waits["never_longest"]) > 2.0 * bound_s, "{scenario}: {waits}");

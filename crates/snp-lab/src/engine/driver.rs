@@ -9,10 +9,10 @@ use rmpopt_core::{
 use snp_defs::{Region, RmpoptBase, RmpoptFunction};
 use snp_model::Begun;
 
+use super::bulk::UnderWay;
 use super::host::TICK_NS;
 use super::queue::Event;
 use super::times::Found;
-use super::bulk::UnderWay;
 use super::{Engine, laws};
 use crate::scenario::Nanos;
 use crate::seeded::Defect;

@@ -128,7 +128,15 @@ impl Cpus {
             })
             .filter(|(_, cpus, _): &(u32, Vec<u32>, usize)| !cpus.is_empty())
             .collect();
-        Self { by_core, online, vcpus: vec![0; limit as usize], busy_epoch: 0, tickless, limit, places }
+        Self {
+            by_core,
+            online,
+            vcpus: vec![0; limit as usize],
+            busy_epoch: 0,
+            tickless,
+            limit,
+            places,
+        }
     }
 
     /// The CPU that works for a core: its first that is online.

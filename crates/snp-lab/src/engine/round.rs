@@ -33,12 +33,7 @@ pub(super) struct Part {
 
 impl Round {
     pub(super) fn new(reach: Reach, cores: usize) -> Self {
-        Self {
-            result_at: None,
-            read: leader_has_read(reach),
-            turn: 0,
-            scans: vec![(0, 0); cores],
-        }
+        Self { result_at: None, read: leader_has_read(reach), turn: 0, scans: vec![(0, 0); cores] }
     }
 
     /// One CPU's RMPOPT of a region, near to it or far, ready to begin at `at`; it would have found

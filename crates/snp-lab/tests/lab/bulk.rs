@@ -25,8 +25,11 @@ fn guest() -> impl Strategy<Value = GuestSpec> {
     let placement = prop::sample::select(Placement::ALL.to_vec());
     (placement, 1u64..4_000, 2u64..60, 1u64..60_000, 1u32..6, any::<bool>()).prop_map(
         |(placement, mib, at, lasts_ms, vcpus, is_snp)| {
-            let mut guest =
-                if is_snp { snp("", 1, placement, at, at) } else { ordinary("", 1, placement, at, at) };
+            let mut guest = if is_snp {
+                snp("", 1, placement, at, at)
+            } else {
+                ordinary("", 1, placement, at, at)
+            };
             guest.until = Some(guest.at + lasts_ms * 1_000_000);
             (guest.memory, guest.touched, guest.vcpus) = (mib << 20, mib << 20, vcpus);
             guest

@@ -16,12 +16,7 @@ const POLICIES: [PolicyName; 4] = [
 /// The most that the ranges of docs/costs.md allow: one RMPOPT in a thousand belongs to the tail, and one
 /// in a hundred finds its cached result lost.
 fn heavy() -> CostModel {
-    CostModel {
-        draws: Draws::Drawn,
-        rmpopt_tail: 1_000,
-        cache_loss: 10_000,
-        ..CostModel::DEFAULT
-    }
+    CostModel { draws: Draws::Drawn, rmpopt_tail: 1_000, cache_loss: 10_000, ..CostModel::DEFAULT }
 }
 
 /// Leaders and followers on two sockets, some CPUs busy and some idle: guests of many regions end one
