@@ -135,16 +135,24 @@ impl Plan {
             MemorySpec::Bytes(bytes) => *bytes,
             MemorySpec::Map { .. } => 1 << 40,
         };
-        let snp = scenario.guests.iter().filter(|guest| guest.kind == GuestKind::Snp).count();
-        let guests = snp + scenario.trace.as_ref().map_or(0, |trace| trace.guests.len());
-        // Passes over everything cost most, and there is at most one in each delay.
-        let delay = case.delay.unwrap_or(10 * SECOND).max(SECOND);
         let until = self.until.or(scenario.until).unwrap_or(QUICK_UNTIL);
-        let passes = match case.policy {
-            PolicyName::Off => 0,
-            _ => (guests as u64).min(until / delay) + 1,
+        let snp = scenario.guests.iter().filter(|guest| guest.kind == GuestKind::Snp).count();
+        let traced = scenario.trace.as_ref().map_or(0, |trace| trace.guests.len());
+        let streamed = scenario.streams.iter().map(|stream| {
+            let time = stream.until.min(until).saturating_sub(stream.guest.at);
+            time / stream.every.max(1)
+        });
+        let guests = (snp + traced) as u64 + streamed.sum::<u64>();
+        // The first pass sets each core's bits; later ones cost for each region, and there is at most
+        // one in each delay.
+        let delay = case.delay.unwrap_or(10 * SECOND).max(SECOND);
+        let regions = bytes >> 30;
+        let (first, passes) = match case.policy {
+            PolicyName::Off => (0, 0),
+            PolicyName::Oracle | PolicyName::OracleDelayed => (cores * regions, 0),
+            _ => (cores * regions, guests.min(until / delay)),
         };
-        1 + cores * (bytes >> 30) * passes / 1024 + guests as u64
+        1 + (first + 2 * passes * regions) / 1024 + guests / 4
     }
 
     /// A case in words, for progress and errors.
