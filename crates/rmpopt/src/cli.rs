@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use snp_lab::scenario::{FidelityChoice, Nanos, PolicyName, SnpBy, limits};
+use snp_lab::scenario::{FidelityChoice, Nanos, PlacementRule, PolicyName, SnpBy, limits};
 
 use crate::codes;
+use crate::trace_input::TraceFormat;
 use crate::units::{exact_duration, parse_duration};
 
 /// RMPOPT for Linux: run, compare and look at SEV-SNP hosts.
@@ -179,6 +180,11 @@ pub(crate) struct CompareArgs {
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub(crate) scenarios: Vec<String>,
 
+    /// Put guests by these rules, separated by commas: ordered, advised; a scenario is run under each
+    /// [default: what each scenario says, else ordered].
+    #[arg(long, value_name = "RULES", value_delimiter = ',', value_parser = choice::<PlacementRule>(&PlacementRule::ALL.map(PlacementRule::as_str)))]
+    pub(crate) placement: Vec<PlacementRule>,
+
     /// Run each from so many seeds, 1 to N [default: 3, with --quick 1].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub(crate) seeds: Option<u64>,
@@ -191,7 +197,7 @@ pub(crate) struct CompareArgs {
     #[arg(long)]
     pub(crate) quick: bool,
 
-    /// Also run tracked and v10 with delays from 0.1 s to 30 s, from seed 1.
+    /// Also run each policy that has a delay with delays from 0.1 s to 30 s, from seed 1.
     #[arg(long)]
     pub(crate) delay_sweep: bool,
 
@@ -327,9 +333,18 @@ pub(crate) struct RunArgs {
     pub(crate) host: Vec<PathBuf>,
 
     /// Run the guests of a recorded trace: Alibaba openb pod list, Alibaba DLRM instances, Azure
-    /// vmtable, told apart by the first line.
+    /// vmtable, Azure packing trace (SQLite).
     #[arg(long, value_name = "FILE")]
     pub(crate) trace: Option<PathBuf>,
+
+    /// What kind of file the trace is; auto tells by how it begins.
+    #[arg(long, value_name = "KIND", requires = "trace", default_value = "auto", value_parser = choice::<TraceFormat>(&TraceFormat::ALL.map(TraceFormat::as_str)))]
+    pub(crate) trace_format: TraceFormat,
+
+    /// Take each row of the trace with this probability, above 0 and at most 1; seed and row decide
+    /// [default: 1].
+    #[arg(long, value_name = "F", requires = "trace", value_parser = sample, allow_negative_numbers = true)]
+    pub(crate) trace_sample: Option<f64>,
 
     /// Share of the trace's guests that are SNP guests, 0 to 1 [default: 0.3].
     #[arg(long, value_name = "F", requires = "trace", value_parser = share, allow_negative_numbers = true)]
@@ -338,6 +353,11 @@ pub(crate) struct RunArgs {
     /// What --snp-share is a share of: vm is each guest's probability, memory is the guests' bytes.
     #[arg(long, value_name = "WHAT", requires = "trace", value_parser = choice::<SnpBy>(&SnpBy::ALL.map(SnpBy::as_str)))]
     pub(crate) snp_by: Option<SnpBy>,
+
+    /// Where guests are put: ordered is the lowest free memory, advised follows docs/placement.md
+    /// [default: what the scenario says, else ordered].
+    #[arg(long, value_name = "RULE", value_parser = choice::<PlacementRule>(&PlacementRule::ALL.map(PlacementRule::as_str)))]
+    pub(crate) placement: Option<PlacementRule>,
 
     /// Who decides what is optimised when [default: what the scenario says, else tracked].
     #[arg(long, value_name = "NAME", value_parser = policy_names())]
@@ -402,6 +422,13 @@ fn share(text: &str) -> Result<f64, String> {
     }
 }
 
+fn sample(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if share > 0.0 && share <= 1.0 => Ok(share),
+        _ => Err("expected a number above 0, at most 1".to_owned()),
+    }
+}
+
 fn until(text: &str) -> Result<Nanos, String> {
     let nanos = parse_duration(text).map_err(|e| e.to_string())?;
     let range = 1_000_000..=limits::TIME_MAX;
@@ -436,6 +463,10 @@ mod tests {
         assert_eq!(share("0.3"), Ok(0.3));
         for wrong in ["-0.1", "1.1", "NaN", "inf", "half", ""] {
             assert!(share(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(sample("1"), Ok(1.0));
+        for wrong in ["0", "-1", "1.1", "NaN", "all"] {
+            assert!(sample(wrong).is_err(), "{wrong}");
         }
         assert_eq!(until("2m"), Ok(120_000_000_000));
         assert_eq!(until("0s"), Err("expected 1ms to 3653d".to_owned()));

@@ -33,6 +33,8 @@
 //! | `numactl --hardware` | [`Numactl`] |
 //! | lists of CPUs, `0-5,48-53` | [`CpuList`] |
 //! | the Alibaba openb pod list | [`trace::openb::PodList`] |
+//! | Alibaba's DLRM instances, Azure's `vmtable`, row by row | [`trace::vms::VmList`] |
+//! | Azure's packing trace (SQLite), row by row | [`trace::packing::read`] |
 //! | what goes wrong, in any log | [`decode::decode`] |
 //! | the interfaces of a running kernel, a copy of them, or a snapshot | [`system::System`] |
 //! | what they say together | [`state::HostState`] |

@@ -52,7 +52,7 @@ fn numactl_plain_and_compressed() {
 #[test]
 fn openb_pods() {
     let list = PodList::read(&data("alibaba-gpu2023-openb-pods.csv")).unwrap();
-    assert_eq!(list.counts, Counts { rows: 8152, unscheduled: 897, invalid: 1 });
+    assert_eq!(list.counts, Counts { rows: 8152, unscheduled: 897, invalid: 1, left_out: 0 });
     assert_eq!(list.pods.len(), 8151);
     assert_eq!(list.pods.iter().map(|p| p.deletion).max(), Some(12_902_960));
     assert_eq!(list.pods.last().unwrap().line, 8153);

@@ -20,6 +20,13 @@ pub(crate) fn seed_state(seed: u64) -> u128 {
     u128::from(mix(seed)) << 64 | u128::from(mix(seed ^ u64::MAX))
 }
 
+/// Whether a row of a trace is in a sample: each with the probability `share`, decided by the hash of
+/// seed and row. A larger share keeps all that a smaller one keeps.
+pub fn in_sample(seed: u64, row: u64, share: f64) -> bool {
+    // 2^64 is exact in a float; a share of 1 takes all.
+    share >= 1.0 || (mix(mix(seed) ^ row) as f64) < share * 18_446_744_073_709_551_616.0
+}
+
 /// For each guest of a trace, in order: is it an SNP guest?
 ///
 /// By VM: each one with the probability `snp_share`, decided by the hash of seed and id. By memory:

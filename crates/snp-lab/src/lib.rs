@@ -20,7 +20,7 @@ mod stream;
 pub mod topology;
 pub mod words;
 
-pub use self::choose::snp_guests;
+pub use self::choose::{in_sample, snp_guests};
 pub use self::error::LabError;
 pub use self::seeded::{Defect, Seeded};
 pub use self::stream::guests as guests_of_stream;

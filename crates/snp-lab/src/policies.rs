@@ -87,6 +87,15 @@ impl PolicyName {
         matches!(self.kind(), Kind::Oracle { .. })
     }
 
+    /// Whether `[policy] delay` means anything to it.
+    pub const fn has_delay(self) -> bool {
+        match self.kind() {
+            Kind::Tracked { .. } | Kind::Oracle { delayed: true } => true,
+            Kind::Upstream(version) => version.delay_ns > 0,
+            Kind::Oracle { delayed: false } | Kind::Off => false,
+        }
+    }
+
     /// These settings as this policy takes them.
     pub(crate) const fn configure(self, mut config: Config) -> Config {
         if let Kind::Tracked { manner, lowest_window } = self.kind() {
@@ -100,6 +109,13 @@ impl PolicyName {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_has_a_delay() {
+        let without: Vec<_> = PolicyName::ALL.into_iter().filter(|p| !p.has_delay()).collect();
+        let names = without.iter().map(|policy| policy.as_str());
+        assert_eq!(names.collect::<Vec<_>>(), ["v1", "v2", "oracle", "off"]);
+    }
 
     #[test]
     fn names_and_lines_are_distinct_and_short() {

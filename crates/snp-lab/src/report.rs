@@ -120,6 +120,8 @@ pub struct TraceReport {
     pub unscheduled: u64,
     /// Rows that contradict themselves.
     pub invalid: u64,
+    /// Rows that could be run and are not in the sample.
+    pub left_out: u64,
     /// Guests that ran.
     pub admitted: u64,
     /// Guests that did not fit when their time came.

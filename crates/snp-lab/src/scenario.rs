@@ -120,6 +120,8 @@ pub struct Scenario {
     pub events: Vec<EventSpec>,
     /// Settings of the policy.
     pub policy: PolicySpec,
+    /// Where guests are put.
+    pub rule: PlacementRule,
     /// Where it ends; without it, some time after the last thing that happens.
     pub until: Option<Nanos>,
     /// Guests that come and go as a recorded trace says, beside `guests`.
@@ -325,6 +327,30 @@ impl Placement {
     }
 }
 
+/// Where guests are put, by whoever starts them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum PlacementRule {
+    /// Into the lowest free memory, as an allocator that knows nothing of windows does.
+    #[default]
+    Ordered,
+    /// As docs/placement.md advises: ordinary guests where the cores that write them have windows, SNP
+    /// guests where no core loses by them.
+    Advised,
+}
+
+impl PlacementRule {
+    /// Every rule.
+    pub const ALL: [Self; 2] = [Self::Ordered, Self::Advised];
+
+    /// The name as written in scenarios and on the command line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ordered => "ordered",
+            Self::Advised => "advised",
+        }
+    }
+}
+
 /// A page size, in a scenario's words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Grain {
@@ -467,6 +493,8 @@ pub struct TraceSpec {
     pub unscheduled: u64,
     /// Rows that contradict themselves: counted, not run.
     pub invalid: u64,
+    /// Rows that could be run and are not in the sample.
+    pub left_out: u64,
     /// The rest, ordered by start; time 0 is the trace's first start.
     pub guests: Vec<TraceGuest>,
     /// When the trace was recorded to, in the run's time.
@@ -567,6 +595,7 @@ by_name!(
     RmpKind,
     GuestKind,
     Placement,
+    PlacementRule,
     Spread,
     Grain,
     SnpBy,

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use snp_lab::report::RunReport;
-use snp_lab::scenario::{Nanos, PolicySpec, Progress, SECOND, Scenario, Setup};
+use snp_lab::scenario::{Nanos, PlacementRule, PolicySpec, Progress, SECOND, Scenario, Setup};
 
 use super::{engine, list};
 use crate::cli::RunArgs;
 use crate::exit::{Failure, LAW_VIOLATED};
+use crate::trace_input::TraceOptions;
 use crate::view::View;
 use crate::{costs_input, host_input, output, scenario, trace_input, units};
 
@@ -46,7 +47,19 @@ fn setup(args: &RunArgs) -> Result<Setup, Failure> {
         assumed.push(format!("host: all of it from {}", scenario::DEFAULT));
     }
     if let Some(path) = &args.trace {
-        let trace = trace_input::read(path, args.snp_share, args.snp_by, &mut assumed)?;
+        if args.snp_share.is_none() {
+            let share = trace_input::DEFAULT_SHARE;
+            assumed.push(format!("share of SNP guests in the trace: {share} (--snp-share)"));
+        }
+        let options = TraceOptions {
+            format: args.trace_format,
+            sample: args.trace_sample.unwrap_or(1.0),
+            sample_seed: args.seed,
+            snp_share: args.snp_share.unwrap_or(trace_input::DEFAULT_SHARE),
+            snp_by: args.snp_by.unwrap_or_default(),
+        };
+        let source = trace_input::Source::File(path);
+        let trace = trace_input::read(source, options, &scenario.host)?;
         let end = trace_input::end(&trace);
         // A scenario that comes along ends no earlier than the trace.
         scenario.until = Some(scenario.until.map_or(end, |own| own.max(end)));
@@ -56,6 +69,9 @@ fn setup(args: &RunArgs) -> Result<Setup, Failure> {
         if args.until.is_none() {
             assumed.push(format!("simulated time: {}, no guests", units::exact_duration(IDLE_RUN)));
         }
+    }
+    if let Some(rule) = args.placement {
+        scenario = scenario::placed(scenario, rule);
     }
     Ok(Setup {
         seed: args.seed,
@@ -79,6 +95,7 @@ fn without_guests(scenario: Scenario, traced: bool) -> Scenario {
         events: Vec::new(),
         policy: PolicySpec::default(),
         until: None,
+        rule: PlacementRule::default(),
         trace: None,
         host: scenario.host,
     }

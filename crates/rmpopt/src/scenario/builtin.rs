@@ -33,11 +33,24 @@ const ALL: &[(&str, &str)] = &built_in![
     "nohz-full",
     "hotplug",
     "shutdown-reinit",
+    "trace-openb-day",
+    "trace-dlrm-month",
+];
+
+/// Name and text of each trace that they name; where they come from: scenarios/traces/README.md.
+const TRACES: &[(&str, &str)] = &[
+    ("traces/openb-day.csv", include_str!("../../../../scenarios/traces/openb-day.csv")),
+    ("traces/dlrm-month.csv", include_str!("../../../../scenarios/traces/dlrm-month.csv")),
 ];
 
 /// The text of the built-in scenario of that name.
 pub(crate) fn text(name: &str) -> Option<&'static str> {
     ALL.iter().find(|(n, _)| *n == name).map(|(_, text)| *text)
+}
+
+/// The rows of the built-in trace of that name.
+pub(crate) fn trace(name: &str) -> Option<&'static str> {
+    TRACES.iter().find(|(n, _)| *n == name).map(|(_, text)| *text)
 }
 
 /// The names of all built-in scenarios.

@@ -7,12 +7,14 @@ use core::str::FromStr;
 use serde::de::{Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 use snp_lab::scenario::{
-    Grain, GuestKind, Nanos, Placement, PolicyName, RmpKind, Spread, UnknownChoice,
+    Grain, GuestKind, Nanos, Placement, PlacementRule, PolicyName, RmpKind, SnpBy, Spread,
+    UnknownChoice,
 };
 use toml::Spanned;
 use toml::de::DeValue;
 
 use super::place::{Document, ScenarioError};
+use crate::trace_input::TraceFormat;
 use crate::units;
 
 /// Version of the format.
@@ -27,6 +29,8 @@ pub(super) struct RawScenario {
     pub(super) description: Option<Text>,
     pub(super) why: Option<Paragraph>,
     pub(super) until: Option<Spanned<Duration>>,
+    pub(super) placement: Option<Choice<PlacementRule>>,
+    pub(super) trace: Option<RawTrace>,
     pub(super) host: Spanned<RawHost>,
     #[serde(default, rename = "guest")]
     pub(super) guests: Vec<Spanned<RawGuest>>,
@@ -94,6 +98,17 @@ pub(super) struct RawPolicy {
     pub(super) followers: Option<Spanned<Whole>>,
     pub(super) audit: Option<Spanned<Duration>>,
     pub(super) tick: Option<Spanned<Duration>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTrace {
+    pub(super) file: Spanned<Text>,
+    pub(super) format: Option<Choice<TraceFormat>>,
+    pub(super) sample: Option<Spanned<Number>>,
+    pub(super) sample_seed: Option<Spanned<Whole>>,
+    pub(super) snp_share: Option<Spanned<Number>>,
+    pub(super) snp_by: Option<Choice<SnpBy>>,
 }
 
 /// The names of actions; their further keys are checked in `check`.

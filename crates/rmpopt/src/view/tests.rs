@@ -225,7 +225,7 @@ fn twelve_tebibytes_fit_on_a_page() {
 }
 
 /// The documented keys, in order.
-const KEYS: [&str; 117] = [
+const KEYS: [&str; 118] = [
     "schema_version",
     "emulated",
     "scenario",
@@ -245,6 +245,7 @@ const KEYS: [&str; 117] = [
     "rows",
     "unscheduled",
     "invalid",
+    "left_out",
     "admitted",
     "rejected",
     "snp",
@@ -358,7 +359,7 @@ fn json_has_the_documented_keys_in_order() {
     let value: serde_json::Value = serde_json::from_str(&json).unwrap();
     let count = |pointer: &str| value.pointer(pointer).unwrap().as_object().unwrap().len();
     assert_eq!(value.as_object().unwrap().len(), 33);
-    assert_eq!((count("/host"), count("/trace"), count("/optimized")), (7, 10, 7));
+    assert_eq!((count("/host"), count("/trace"), count("/optimized")), (7, 11, 7));
     assert_eq!((count("/rmpopt"), count("/steady"), count("/stolen_us")), (8, 8, 4));
     assert_eq!((count("/jitter_us"), count("/jitter_us/vcpu"), count("/jitter_map")), (2, 6, 5));
     assert_eq!(count("/guests"), 10);

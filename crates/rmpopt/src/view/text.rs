@@ -86,10 +86,11 @@ pub(super) fn host(page: &mut Page, report: &RunReport) {
     page.title("Trace", "");
     for line in [
         format!(
-            "{}: {} unscheduled, {} invalid",
+            "{}: {} unscheduled, {} invalid, {} left out",
             things(trace.rows, "row"),
             count(trace.unscheduled),
-            count(trace.invalid)
+            count(trace.invalid),
+            count(trace.left_out)
         ),
         format!(
             "{} admitted ({} SNP, {} ordinary), {} rejected, at most {} at once",

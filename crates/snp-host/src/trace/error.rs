@@ -12,8 +12,8 @@ pub enum TraceError {
     /// A trace of a kind that is not read yet, or no trace.
     #[error(
         "{file}:1: unsupported trace{looks}: header `{header}`, expected the header of \
-         the Alibaba openb pod list ({expected}), that of Alibaba's DLRM instances, or rows of \
-         Azure's vmtable"
+         the Alibaba openb pod list ({expected}), that of Alibaba's DLRM instances, rows of \
+         Azure's vmtable, or Azure's packing trace (SQLite)"
     )]
     Unsupported {
         /// The file.
@@ -82,13 +82,57 @@ pub enum TraceError {
         reason: String,
     },
     /// More rows than a lab can use.
-    #[error("{file}:{line}: more than {limit} rows, expected at most that many")]
+    #[error("{file}:{line}: more than {limit} rows, expected at most that many in the sample")]
     TooManyRows {
         /// The file.
         file: String,
-        /// Line of the first row too many.
+        /// Line, or row of the table, of the first one too many.
         line: u64,
         /// The limit.
         limit: usize,
+    },
+    /// Not an SQLite database, or a damaged one.
+    #[error("{file}: not readable as SQLite: {reason}, expected Azure's packing trace")]
+    Sqlite {
+        /// The file.
+        file: String,
+        /// SQLite's reason.
+        reason: String,
+    },
+    /// A table that is not there, or is a view.
+    #[error("{file}: no table `{table}`, expected the tables vm and vmType")]
+    MissingTable {
+        /// The file.
+        file: String,
+        /// The table.
+        table: &'static str,
+    },
+    /// A table that lacks a column.
+    #[error("{file}: table {table} has no column `{column}`, expected {expected}")]
+    MissingTableColumn {
+        /// The file.
+        file: String,
+        /// The table.
+        table: &'static str,
+        /// The column.
+        column: &'static str,
+        /// All columns that must be there.
+        expected: String,
+    },
+    /// A value of a table.
+    #[error("{file}: table {table}, row {row}, column {column}: {found}, expected {expected}")]
+    Cell {
+        /// The file.
+        file: String,
+        /// The table.
+        table: &'static str,
+        /// Its row in the table's order, from 1.
+        row: u64,
+        /// The column.
+        column: &'static str,
+        /// What stands there.
+        found: String,
+        /// What a good value looks like.
+        expected: &'static str,
     },
 }

@@ -1,12 +1,16 @@
 //! Traces of workloads: what started and ended when, and how much memory it asked for.
 //!
 //! The kind of a trace is told by its first line. Read are the Alibaba openb pod list ([`openb`]),
-//! Alibaba's DLRM instances and Azure's `vmtable` ([`vms`]); the others named in [`TraceKind`] are
-//! recognised and refused by name.
+//! Alibaba's DLRM instances and Azure's `vmtable` ([`vms`]), and Azure's packing trace
+//! ([`packing`]); the others named in [`TraceKind`] are recognised and refused by name.
 
 mod error;
 pub mod openb;
+pub mod packing;
 pub mod vms;
+
+/// Whether a row is in the sample: by its line in a text, by its number in a table, both from 1.
+pub type Keep<'a> = &'a dyn Fn(u64) -> bool;
 
 pub use self::error::TraceError;
 use crate::place::quoted;

@@ -15,7 +15,7 @@
 
 use std::path::Path;
 
-use super::{TraceError, clean, refuse};
+use super::{Keep, TraceError, clean, refuse};
 use crate::input::read_text;
 use crate::number::decimal;
 use crate::place::quoted;
@@ -72,6 +72,8 @@ pub struct Counts {
     /// Scheduled rows that end before they start or ask for no memory; not in
     /// [`PodList::pods`].
     pub invalid: u64,
+    /// Rows that could be run and are not in the sample.
+    pub left_out: u64,
 }
 
 /// A pod list as read.
@@ -136,6 +138,14 @@ impl PodList {
     /// The same from a file.
     pub fn read(path: &Path) -> Result<Self, TraceError> {
         Self::parse(&path.display().to_string(), &read_text(path)?)
+    }
+
+    /// Leaves out the scheduled pods that are not in a sample.
+    pub fn sampled(mut self, keep: Keep<'_>) -> Self {
+        let before = self.pods.len();
+        self.pods.retain(|pod| pod.scheduled.is_none() || keep(pod.line));
+        self.counts.left_out += (before - self.pods.len()) as u64;
+        self
     }
 }
 
@@ -263,7 +273,7 @@ mod tests {
     #[test]
     fn published_rows() {
         let list = parse(ROWS).unwrap();
-        assert_eq!(list.counts, Counts { rows: 2, unscheduled: 0, invalid: 0 });
+        assert_eq!(list.counts, Counts { rows: 2, ..Counts::default() });
         let pod = list.pods.last().unwrap();
         assert_eq!((pod.line, &*pod.name, pod.memory_mib), (3, "openb-pod-0001", 12288));
         assert_eq!((pod.scheduled, pod.deletion), (Some(427_061), 12_902_960));
@@ -300,10 +310,14 @@ mod tests {
              e,1,0,0,0,,LS,Pending,5,4,\n",
         )
         .unwrap();
-        assert_eq!(list.counts, Counts { rows: 5, unscheduled: 2, invalid: 2 });
+        assert_eq!(list.counts, Counts { rows: 5, unscheduled: 2, invalid: 2, left_out: 0 });
         let names: String = list.pods.iter().map(|p| &*p.name).collect();
         assert_eq!(names, "ade");
         assert_eq!(list.notes, ["f: 1 pods start and end in the same second"]);
+        let sampled = list.sampled(&|line| line == 5);
+        assert_eq!(sampled.counts, Counts { rows: 5, unscheduled: 2, invalid: 2, left_out: 0 });
+        let sampled = sampled.sampled(&|line| line == 4);
+        assert_eq!((sampled.counts.left_out, sampled.pods.len()), (1, 2));
     }
 
     #[test]

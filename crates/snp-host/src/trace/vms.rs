@@ -11,13 +11,15 @@
 //! instead of numbers, by their upper bound; one without upper bound (`>64`) is taken as twice its
 //! lower one, which is an assumption and is noted. A machine created at 0 was there before, one
 //! deleted at 2,591,400 s or later was there after the trace.
+//!
+//! Of a sample every row is read and judged, and only those of the sample are kept in memory.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use super::openb::{Counts, MAX_ROWS};
-use super::{TraceError, TraceKind, clean};
+use super::{Keep, TraceError, TraceKind, clean};
 use crate::input::InputError;
 use crate::place::quoted;
 
@@ -46,10 +48,21 @@ const AZURE_END_MS: u64 = 2_591_400_000;
 /// The longest line, in bytes; a longer one is no row.
 const LONGEST_LINE: u64 = 1 << 16;
 
+/// Which of the two, where a caller knows better than the first line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum VmFormat {
+    /// Alibaba's DLRM instances; the header must have [`DLRM_COLUMNS`].
+    Dlrm,
+    /// Azure's `vmtable` of 2017: cores and memory are numbers.
+    AzureV1,
+    /// Azure's `vmtable` of 2019: cores and memory are buckets.
+    AzureV2,
+}
+
 /// One machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Vm {
-    /// Line of its row, from 1.
+    /// Line of its row, from 1; of a table its row, from 1.
     pub line: u64,
     /// Its name.
     pub name: Box<str>,
@@ -76,22 +89,46 @@ pub struct VmList {
 
 impl VmList {
     /// Reads a file if it is of a kind this module knows; `None` if its first line says otherwise.
-    pub fn read(path: &Path) -> Result<Option<Self>, TraceError> {
-        let file = path.display().to_string();
-        if path.is_dir() {
-            return Err(InputError::Directory { file }.into());
-        }
-        match File::open(path) {
-            Ok(open) => Self::parse(&file, BufReader::new(open)),
-            Err(source) => Err(InputError::Io { file, source }.into()),
-        }
+    pub fn read(path: &Path, keep: Keep<'_>) -> Result<Option<Self>, TraceError> {
+        let (file, input) = open(path)?;
+        Self::rows(&file, input, None, keep)
     }
 
-    /// The same from any input; `file` is its name in errors.
+    /// Reads a file as of the kind that the caller names.
+    pub fn read_as(path: &Path, format: VmFormat, keep: Keep<'_>) -> Result<Self, TraceError> {
+        let (file, input) = open(path)?;
+        Self::parse_as(&file, input, format, keep)
+    }
+
+    /// As [`Self::read`] from any input, all of it; `file` is its name in errors.
     pub fn parse(file: &str, input: impl BufRead) -> Result<Option<Self>, TraceError> {
+        Self::rows(file, input, None, &|_| true)
+    }
+
+    /// As [`Self::read_as`] from any input.
+    pub fn parse_as(
+        file: &str,
+        input: impl BufRead,
+        format: VmFormat,
+        keep: Keep<'_>,
+    ) -> Result<Self, TraceError> {
+        let list = Self::rows(file, input, Some(format), keep)?;
+        list.ok_or_else(|| InputError::Empty { file: file.to_owned() }.into())
+    }
+
+    fn rows(
+        file: &str,
+        input: impl BufRead,
+        named: Option<VmFormat>,
+        keep: Keep<'_>,
+    ) -> Result<Option<Self>, TraceError> {
         let mut lines = Lines { file, input, line: 0, text: Vec::new() };
-        let Some(first) = lines.next(true)? else { return Ok(None) };
-        let Some((format, is_header)) = Format::of(file, &first)? else { return Ok(None) };
+        let Some(first) = lines.next(named.is_none())? else { return Ok(None) };
+        let found = match named {
+            Some(named) => Some(Format::named(file, &first, named)?),
+            None => Format::of(file, &first)?,
+        };
+        let Some((format, is_header)) = found else { return Ok(None) };
         let mut list = Self::default();
         let mut unbounded = 0u64;
         let mut row = if is_header { lines.next(false)? } else { Some(first) };
@@ -106,8 +143,10 @@ impl VmList {
             let backwards = vm.end_ms.is_some_and(|end| end < vm.start_ms.unwrap_or(0));
             if backwards || vm.memory_mib == 0 {
                 list.counts.invalid += 1;
-            } else {
+            } else if keep(line) {
                 list.vms.push(vm);
+            } else {
+                list.counts.left_out += 1;
             }
             row = lines.next(false)?;
         }
@@ -124,6 +163,17 @@ impl VmList {
     }
 }
 
+fn open(path: &Path) -> Result<(String, BufReader<File>), TraceError> {
+    let file = path.display().to_string();
+    if path.is_dir() {
+        return Err(InputError::Directory { file }.into());
+    }
+    match File::open(path) {
+        Ok(open) => Ok((file, BufReader::new(open))),
+        Err(source) => Err(InputError::Io { file, source }.into()),
+    }
+}
+
 /// Lines that are not blank, with their numbers.
 struct Lines<'a, R> {
     file: &'a str,
@@ -133,9 +183,9 @@ struct Lines<'a, R> {
 }
 
 impl<R: BufRead> Lines<'_, R> {
-    /// The next one. The file's first line may be anything: who reads other kinds says what is
-    /// wrong with it, so that what is no text or too long is then no line.
-    fn next(&mut self, first: bool) -> Result<Option<String>, TraceError> {
+    /// The next one. The first line of a file of unknown kind may be anything: who reads other kinds
+    /// says what is wrong with it, so that what is no text or too long is then no line.
+    fn next(&mut self, anything: bool) -> Result<Option<String>, TraceError> {
         loop {
             self.text.clear();
             let mut input = self.input.by_ref().take(LONGEST_LINE);
@@ -154,10 +204,10 @@ impl<R: BufRead> Lines<'_, R> {
                 })
             };
             if read as u64 == LONGEST_LINE && self.text.last() != Some(&b'\n') {
-                return if first { Ok(None) } else { wrong("line longer than 64 KiB") };
+                return if anything { Ok(None) } else { wrong("line longer than 64 KiB") };
             }
             let Ok(text) = std::str::from_utf8(&self.text) else {
-                return if first { Ok(None) } else { wrong("not UTF-8") };
+                return if anything { Ok(None) } else { wrong("not UTF-8") };
             };
             let text = text.trim_matches(['\u{feff}', '\r', '\n', ' ', '\t']);
             if !text.is_empty() {
@@ -169,44 +219,60 @@ impl<R: BufRead> Lines<'_, R> {
 
 enum Format {
     Dlrm { width: usize, places: [usize; DLRM_COLUMNS.len()] },
-    Azure,
+    Azure { buckets: bool },
 }
 
 impl Format {
     /// What the first line says, and whether it is a header.
     fn of(file: &str, first: &str) -> Result<Option<(Self, bool)>, TraceError> {
-        let fields: Vec<&str> = first.split(',').map(clean).collect();
         match TraceKind::of_header(first) {
-            Some(TraceKind::Dlrm) => {
-                let mut places = [0; DLRM_COLUMNS.len()];
-                for (place, column) in places.iter_mut().zip(DLRM_COLUMNS) {
-                    let mut found = fields.iter().enumerate().filter(|(_, name)| **name == column);
-                    let file = file.to_owned();
-                    *place = match (found.next(), found.next()) {
-                        (Some((at, _)), None) => at,
-                        (Some(_), Some(_)) => return Err(TraceError::TwoColumns { file, column }),
-                        (None, _) => {
-                            let expected = DLRM_COLUMNS.join(",");
-                            return Err(TraceError::MissingColumn { file, column, expected });
-                        }
-                    };
-                }
-                Ok(Some((Self::Dlrm { width: fields.len(), places }, true)))
-            }
-            Some(TraceKind::AzureVms) => Ok(Some((Self::Azure, true))),
+            Some(TraceKind::Dlrm) => Ok(Some((Self::dlrm(file, first)?, true))),
+            Some(TraceKind::AzureVms) => Ok(Some((Self::Azure { buckets: true }, true))),
             Some(_) => Ok(None),
             None => {
                 let category = ["Delay-insensitive", "Interactive", "Unknown"];
-                let azure = fields.get(8).is_some_and(|field| category.contains(field));
-                Ok(azure.then_some((Self::Azure, false)))
+                let mut fields = first.split(',').map(clean);
+                let azure = fields.nth(8).is_some_and(|field| category.contains(&field));
+                Ok(azure.then_some((Self::Azure { buckets: true }, false)))
             }
         }
+    }
+
+    /// What the caller says, and whether the first line is a header.
+    fn named(file: &str, first: &str, named: VmFormat) -> Result<(Self, bool), TraceError> {
+        let buckets = named == VmFormat::AzureV2;
+        match named {
+            VmFormat::Dlrm => Ok((Self::dlrm(file, first)?, true)),
+            VmFormat::AzureV1 | VmFormat::AzureV2 => {
+                let is_header = TraceKind::of_header(first) == Some(TraceKind::AzureVms);
+                Ok((Self::Azure { buckets }, is_header))
+            }
+        }
+    }
+
+    /// Where the DLRM trace's columns stand.
+    fn dlrm(file: &str, header: &str) -> Result<Self, TraceError> {
+        let fields: Vec<&str> = header.split(',').map(clean).collect();
+        let mut places = [0; DLRM_COLUMNS.len()];
+        for (place, column) in places.iter_mut().zip(DLRM_COLUMNS) {
+            let mut found = fields.iter().enumerate().filter(|(_, name)| **name == column);
+            let file = file.to_owned();
+            *place = match (found.next(), found.next()) {
+                (Some((at, _)), None) => at,
+                (Some(_), Some(_)) => return Err(TraceError::TwoColumns { file, column }),
+                (None, _) => {
+                    let expected = DLRM_COLUMNS.join(",");
+                    return Err(TraceError::MissingColumn { file, column, expected });
+                }
+            };
+        }
+        Ok(Self::Dlrm { width: fields.len(), places })
     }
 
     fn width(&self) -> usize {
         match self {
             Self::Dlrm { width, .. } => *width,
-            Self::Azure => AZURE_COLUMNS.len(),
+            Self::Azure { .. } => AZURE_COLUMNS.len(),
         }
     }
 
@@ -220,11 +286,12 @@ impl Format {
                 start_ms: row.maybe_time(*scheduled, "scheduled_time")?,
                 end_ms: row.maybe_time(*deletion, "deletion_time")?,
             }),
-            Self::Azure => {
+            Self::Azure { buckets } => {
                 let created = row.time(3, "vmcreated")?;
                 let deleted = row.time(4, "vmdeleted")?;
-                let (cpu_milli, open_cpu) = row.bucket(9, "vmcorecountbucket", 1e3)?;
-                let (memory_mib, open_memory) = row.bucket(10, "vmmemorybucket", 1024.0)?;
+                let (cpu_milli, open_cpu) = row.bucket(9, "vmcorecountbucket", 1e3, *buckets)?;
+                let (memory_mib, open_memory) =
+                    row.bucket(10, "vmmemorybucket", 1024.0, *buckets)?;
                 *unbounded += u64::from(open_cpu || open_memory);
                 Ok(Vm {
                     line: row.line,
@@ -301,19 +368,21 @@ impl<'a> Row<'a> {
         self.time(place, column).map(Some)
     }
 
-    /// A number or a bucket by its upper bound, and whether it has none.
+    /// A number or, if `buckets` says so, a bucket by its upper bound, and whether it has none.
     fn bucket(
         &self,
         place: usize,
         column: &'static str,
         unit: f64,
+        buckets: bool,
     ) -> Result<(u64, bool), TraceError> {
         let text = self.text(place);
-        let above = text.strip_prefix('>');
+        let above = text.strip_prefix('>').filter(|_| buckets);
         let factor = if above.is_some() { 2.0 } else { 1.0 };
         match scaled(above.unwrap_or(text).trim(), unit * factor) {
             Some(value) => Ok((value, above.is_some())),
-            None => self.wrong(place, column, "a number, or a bucket such as `>64`"),
+            None if buckets => self.wrong(place, column, "a number, or a bucket such as `>64`"),
+            None => self.wrong(place, column, "a number: V1 has no buckets"),
         }
     }
 }
@@ -352,7 +421,7 @@ mod tests {
     #[test]
     fn dlrm_rows() {
         let list = parse(DLRM).unwrap().unwrap();
-        assert_eq!(list.counts, Counts { rows: 3, unscheduled: 0, invalid: 0 });
+        assert_eq!(list.counts, Counts { rows: 3, ..Counts::default() });
         let times: Vec<_> = list.vms.iter().map(|v| (v.start_ms, v.end_ms)).collect();
         let last = (Some(432_116_000), Some(1_784_698_000));
         assert_eq!(times, [(None, None), (Some(428_450_000), None), last]);
@@ -414,6 +483,41 @@ mod tests {
         let bytes = [AZURE.as_bytes(), b"\xff\xff\n"].concat();
         let error = VmList::parse("f", &bytes[..]).unwrap_err().to_string();
         assert!(error.starts_with("f:4: not readable as CSV: not UTF-8"), "{error}");
+    }
+
+    #[test]
+    fn a_kind_that_is_named_is_held_to() {
+        let named = |text: &str, format| {
+            VmList::parse_as("f", text.as_bytes(), format, &|_| true).map_err(|e| e.to_string())
+        };
+        assert_eq!(named(DLRM, VmFormat::Dlrm), Ok(parse(DLRM).unwrap().unwrap()));
+        assert_eq!(named(AZURE, VmFormat::AzureV2), Ok(parse(AZURE).unwrap().unwrap()));
+        let error = named(AZURE, VmFormat::AzureV1).unwrap_err();
+        assert!(
+            error.starts_with("f:2:vmcorecountbucket: `>24`, expected a number: V1"),
+            "{error}"
+        );
+        let error = named(AZURE, VmFormat::Dlrm).unwrap_err();
+        assert!(error.starts_with("f:1: header has no column `instance_sn`"), "{error}");
+        let error = named("a,b\n", VmFormat::AzureV2).unwrap_err();
+        assert!(error.starts_with("f:1: row has 2 fields, expected 11"), "{error}");
+        // A category that nobody knows yet.
+        let spot = AZURE.replace("Delay-insensitive", "Spot");
+        assert_eq!(parse(&spot), Ok(None));
+        assert_eq!(named(&spot, VmFormat::AzureV2).unwrap().vms.len(), 3);
+        assert_eq!(named("", VmFormat::Dlrm), Err("f: empty, expected text".to_owned()));
+    }
+
+    #[test]
+    fn a_sample_is_counted_and_still_read_whole() {
+        let sample = |text: &str| {
+            VmList::parse_as("f", text.as_bytes(), VmFormat::AzureV2, &|line| line == 2)
+                .map_err(|e| e.to_string())
+        };
+        let list = sample(AZURE).unwrap();
+        assert_eq!(list.vms.iter().map(|vm| &*vm.name).collect::<Vec<_>>(), ["b"]);
+        assert_eq!(list.counts, Counts { rows: 3, left_out: 2, ..Counts::default() });
+        assert!(sample(&AZURE.replace("1.75", "lots")).unwrap_err().starts_with("f:3:vmmemory"));
     }
 
     #[test]

@@ -13,7 +13,8 @@ use crate::engine::{Engine, Posted, Tally};
 use crate::error::LabError;
 use crate::scenario::{
     Action, EventSpec, FidelityChoice, GIB, Grain, GuestKind, GuestSpec, HostSpec, MemorySpec,
-    Placement, PolicyName, PolicySpec, RmpKind, SECOND, Scenario, Setup, TopologySpec,
+    Placement, PlacementRule, PolicyName, PolicySpec, RmpKind, SECOND, Scenario, Setup,
+    TopologySpec,
 };
 use crate::topology::TopologyNumbers;
 
@@ -90,6 +91,7 @@ pub(super) fn measure(what: Measured, costs: CostModel) -> Result<Outcome, LabEr
             },
             policy: PolicySpec::default(),
             until: Some(until * SECOND),
+            rule: PlacementRule::default(),
             trace: None,
         },
         seed: 1,

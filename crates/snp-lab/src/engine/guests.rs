@@ -165,7 +165,8 @@ impl Engine<'_> {
             return Ok(());
         }
         let request = Request { bytes: spec.memory, placement: spec.placement, node: spec.node };
-        let memory = match self.allocator.allocate(request, &mut self.rng) {
+        let order = self.advised(&spec);
+        let memory = match self.allocator.allocate_in(request, &order, &mut self.rng) {
             Ok(memory) => memory,
             Err(error) => {
                 self.reject(index, &error.to_string());

@@ -5,6 +5,7 @@
 //! the executor ([`driver`]) carries out at a cost. Nothing reads a clock or a random source but the
 //! run's own.
 
+mod advice;
 mod asids;
 mod bulk;
 mod convert;
@@ -284,6 +285,7 @@ impl<'a> Engine<'a> {
             self.trace.rows = trace.rows;
             self.trace.unscheduled = trace.unscheduled;
             self.trace.invalid = trace.invalid;
+            self.trace.left_out = trace.left_out;
             self.trace.left_censored =
                 trace.guests.iter().filter(|guest| guest.left_censored).count() as u64;
             let snp = choose::snp_guests(trace, self.setup.seed);

@@ -3,7 +3,8 @@
 use snp_lab::report::{RunReport, TimelineKind};
 use snp_lab::scenario::{
     Action, EventSpec, FidelityChoice, Grain, GuestKind, GuestSpec, HostSpec, MemorySpec, Nanos,
-    Placement, PolicyName, PolicySpec, RmpKind, SECOND, Scenario, Setup, TopologySpec,
+    Placement, PlacementRule, PolicyName, PolicySpec, RmpKind, SECOND, Scenario, Setup,
+    TopologySpec,
 };
 use snp_lab::topology::TopologyNumbers;
 use snp_lab::{Seeded, run_with_defects};
@@ -27,6 +28,7 @@ pub(crate) fn host(sockets: u32, cores_per_socket: u32, memory_gib: u64) -> Setu
             events: Vec::new(),
             policy: PolicySpec::default(),
             until: Some(120 * SECOND),
+            rule: PlacementRule::default(),
             trace: None,
         },
         seed: 1,
