@@ -31,7 +31,16 @@ fn without_wall(text: &str) -> String {
     kept
 }
 
-const ARGS: [&str; 6] = ["--scenarios", "small", "--seeds", "2", "--delay-sweep", "--json"];
+const ARGS: [&str; 8] = [
+    "--scenarios",
+    "small",
+    "--policies",
+    "tracked,v2,v10,oracle-delayed,off",
+    "--seeds",
+    "2",
+    "--delay-sweep",
+    "--json",
+];
 
 #[test]
 fn the_number_of_threads_changes_no_byte() {
@@ -49,14 +58,13 @@ fn the_number_of_threads_changes_no_byte() {
 
 #[test]
 fn results_are_those_of_rmpopt_run_key_for_key() {
-    let all = json(&ARGS);
+    let all = json(&["--scenarios", "small", "--seeds", "2", "--json"]);
     assert_eq!((&all["schema_version"], &all["emulated"]), (&1.into(), &true.into()));
     assert_eq!((&all["incomplete"], &all["law_violations"]), (&false.into(), &0.into()));
     let policies = all["policies"].as_array().unwrap();
     let results = all["results"].as_array().unwrap();
     assert_eq!(results.len(), policies.len() * 2);
-    let swept = all["delay_sweep"].as_array().unwrap();
-    assert_eq!(all["done"], results.len() + swept.len());
+    assert_eq!(all["done"], results.len());
     assert_eq!(all["planned"], all["done"]);
     for policy in policies {
         let mine: Vec<_> = results.iter().filter(|run| run["policy"] == *policy).collect();
@@ -67,7 +75,16 @@ fn results_are_those_of_rmpopt_run_key_for_key() {
         alone["wall_s"] = mine[1]["wall_s"].clone();
         assert_eq!(alone, *mine[1], "{policy}");
     }
-    for policy in ["tracked", "v10"] {
+}
+
+#[test]
+fn a_sweep_is_of_every_policy_that_has_a_delay() {
+    let all = json(&ARGS);
+    let swept = all["delay_sweep"].as_array().unwrap();
+    let results = all["results"].as_array().unwrap();
+    assert_eq!((results.len(), swept.len()), (5 * 2, 3 * 6));
+    assert_eq!(all["done"], results.len() + swept.len());
+    for policy in ["tracked", "v10", "oracle-delayed"] {
         let mine = swept.iter().filter(|run| run["policy"] == policy);
         let pairs: Vec<_> = mine
             .map(|run| {
@@ -210,6 +227,16 @@ fn an_interrupted_comparison_keeps_what_is_done() {
     let done = all["results"].as_array().unwrap().len();
     assert!(done > 0 && all["done"] == done, "{done} of {}", all["done"]);
     assert!(all["planned"].as_u64() > all["done"].as_u64());
+    // Two were under way, or fewer between two runs.
+    let cut = all["interrupted"].as_array().unwrap();
+    assert!(cut.len() <= 2, "{cut:?}");
+    for run in cut {
+        let same = |done: &&Value| done["policy"] == run["policy"] && done["seed"] == run["seed"];
+        assert_eq!(run["scenario"], "small");
+        assert!(all["results"].as_array().unwrap().iter().find(same).is_none(), "{run}");
+    }
     let html = std::fs::read_to_string(page).unwrap();
     assert!(html.contains("Incomplete: it was interrupted"));
+    assert!(html.trim_end().ends_with("</html>"));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing beside the page");
 }

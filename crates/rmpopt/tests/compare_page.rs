@@ -41,7 +41,8 @@ fn the_page_loads_without_a_word_on_the_console() {
     let dir = tempfile::tempdir().unwrap();
     let page = dir.path().join("page.html");
     cargo_bin_cmd!("rmpopt")
-        .args(["compare", "--scenarios", "small,venice-2p", "--quick", "--delay-sweep", "--html"])
+        .args(["compare", "--scenarios", "small,venice-2p", "--quick", "--delay-sweep"])
+        .args(["--policies", "tracked,tracked-ipi,v2,v10,oracle,oracle-delayed,off", "--html"])
         .arg(&page)
         .assert()
         .code(0);

@@ -1,7 +1,5 @@
 //! `rmpopt compare`: every policy in every scenario, and what came of it.
 
-use std::fs::OpenOptions;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
@@ -24,8 +22,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<ExitCode, Failure> {
     let plan = Arc::new(Plan::new(args)?);
     if let Some(path) = &args.html {
         // Better now than after all the work.
-        let opened = OpenOptions::new().create(true).append(true).open(path);
-        opened.map_err(|error| unwritten(path, &error))?;
+        output::check_writable(path)?;
     }
     let stop = interrupt::catch()?;
     let jobs = args.jobs.map_or_else(
@@ -35,7 +32,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<ExitCode, Failure> {
     let bar = progress(&plan);
     let lab = |setup: &_| engine::run(setup, &mut |_| {});
     let (mut runs, all) = (0, plan.cases.len());
-    let outcomes = work(&plan, jobs, lab, stop, &mut |told| match told {
+    let mut outcome = work(&plan, jobs, lab, stop, &mut |told| match told {
         Told::Begins(name) => bar.set_message(output::harmless(name).into_owned()),
         Told::Done(weight) => {
             runs += 1;
@@ -44,12 +41,17 @@ pub(crate) fn run(args: &CompareArgs) -> Result<ExitCode, Failure> {
         }
     });
     bar.finish_and_clear();
-    let mut comparison = Comparison::new(&plan, outcomes?);
+    let failure = outcome.failure.take();
+    if failure.is_some() && outcome.done.is_empty() {
+        return failure.map_or(Ok(ExitCode::SUCCESS), Err);
+    }
+    let mut comparison = Comparison::new(&plan, outcome);
     comparison.wall_s = started.elapsed().as_secs_f64();
     // A page that cannot be written must not cost the result.
-    let page = args.html.as_ref().map_or(Ok(()), |path| {
-        std::fs::write(path, html::page(&comparison)).map_err(|error| unwritten(path, &error))
-    });
+    let page = args
+        .html
+        .as_ref()
+        .map_or(Ok(()), |path| output::write_whole(path, html::page(&comparison).as_bytes()));
     let text = if args.json {
         output::json(&comparison)?
     } else {
@@ -57,6 +59,10 @@ pub(crate) fn run(args: &CompareArgs) -> Result<ExitCode, Failure> {
     };
     output::result(&text)?;
     page?;
+    // One run that cannot be emulated: the others' results are printed all the same.
+    if let Some(failure) = failure {
+        return Err(failure);
+    }
     Ok(ExitCode::from(exit_code(&comparison)))
 }
 
@@ -67,10 +73,6 @@ fn exit_code(comparison: &Comparison) -> u8 {
         (0, true) => INTERRUPTED,
         (0, false) => 0,
     }
-}
-
-fn unwritten(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::CannotRead(format!("{}: cannot be written: {error}", path.display()))
 }
 
 /// A bar on standard error if someone is watching.
@@ -109,8 +111,7 @@ mod tests {
             ..CompareArgs::default()
         };
         let plan = Arc::new(Plan::new(&args).unwrap());
-        let outcomes = work(&plan, 1, runner, &NEVER, &mut |_| {}).unwrap();
-        Comparison::new(&plan, outcomes)
+        Comparison::new(&plan, work(&plan, 1, runner, &NEVER, &mut |_| {}))
     }
 
     fn skips_a_follower(setup: &Setup) -> Result<RunReport, Failure> {

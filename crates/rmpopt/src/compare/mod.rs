@@ -13,6 +13,7 @@ use snp_lab::scenario::{Nanos, PolicyName, SECOND};
 
 use self::plan::{Case, Plan};
 use self::row::Row;
+use self::work::Outcome;
 
 /// Version of the JSON; grows when a key changes its meaning or goes away.
 const SCHEMA_VERSION: u32 = 1;
@@ -26,8 +27,10 @@ pub(crate) struct Comparison {
     pub(crate) emulated: bool,
     /// What was asked for, without what changes no result.
     pub(crate) command: String,
-    /// Not everything was run: it was interrupted.
+    /// Not everything was run: it was interrupted, or a run failed.
     pub(crate) incomplete: bool,
+    /// Runs that were under way then; of them nothing is kept.
+    pub(crate) interrupted: Vec<CaseInfo>,
     /// Runs that were planned, and done.
     pub(crate) planned: u64,
     pub(crate) done: u64,
@@ -53,6 +56,16 @@ pub(crate) struct Comparison {
 pub(crate) struct ScenarioInfo {
     pub(crate) name: String,
     pub(crate) description: String,
+}
+
+/// A run by what was asked for.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct CaseInfo {
+    pub(crate) scenario: String,
+    pub(crate) policy: &'static str,
+    pub(crate) seed: u64,
+    /// The delay of a sweep, else null.
+    pub(crate) delay_s: Option<f64>,
 }
 
 /// A cost, its range and its source.
@@ -82,8 +95,19 @@ pub(crate) struct Swept {
 }
 
 impl Comparison {
-    /// Puts together what was done; `outcomes` are in the order of the plan's cases.
-    pub(crate) fn new(plan: &Plan, outcomes: Vec<(Case, RunReport)>) -> Self {
+    /// Puts together what was done.
+    pub(crate) fn new(plan: &Plan, outcome: Outcome) -> Self {
+        let Outcome { done: outcomes, cut, .. } = outcome;
+        let info = |case: Case| CaseInfo {
+            scenario: plan
+                .scenarios
+                .get(case.scenario)
+                .map_or_else(String::new, |s| s.name.clone()),
+            policy: case.policy.as_str(),
+            seed: case.seed,
+            delay_s: case.delay.map(in_seconds),
+        };
+        let interrupted = cut.into_iter().map(info).collect();
         let done = outcomes.len() as u64;
         let sum = |count: fn(&RunReport) -> u64| outcomes.iter().map(|(_, r)| count(r)).sum();
         let law_violations = sum(|report| report.law_violations);
@@ -100,6 +124,7 @@ impl Comparison {
             emulated: true,
             command: plan.command.clone(),
             incomplete: done < plan.cases.len() as u64,
+            interrupted,
             planned: plan.cases.len() as u64,
             done,
             seeds: plan.seeds.clone(),

@@ -2,7 +2,7 @@
 
 use snp_lab::cost::CostModel;
 use snp_lab::scenario::{
-    GuestKind, MemorySpec, Nanos, PolicyName, SECOND, Scenario, Setup, TopologySpec,
+    GuestKind, MemorySpec, Nanos, PlacementRule, PolicyName, SECOND, Scenario, Setup, TopologySpec,
 };
 
 use crate::cli::CompareArgs;
@@ -16,8 +16,6 @@ const QUICK_UNTIL: Nanos = 60 * SECOND;
 /// The delays of `--delay-sweep`.
 const DELAYS: [Nanos; 6] =
     [SECOND / 10, 3 * SECOND / 10, SECOND, 3 * SECOND, 10 * SECOND, 30 * SECOND];
-/// The policies it is about.
-const SWEPT: [PolicyName; 2] = [PolicyName::Tracked, PolicyName::V10];
 
 /// One run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +65,7 @@ impl Plan {
             }
             scenarios.push(scenario);
         }
+        let scenarios = under_rules(scenarios, &args.placement);
         let mut policies: Vec<PolicyName> = Vec::new();
         let all: &[PolicyName] =
             if args.policies.is_empty() { &PolicyName::ALL } else { &args.policies };
@@ -86,7 +85,7 @@ impl Plan {
         }
         if args.delay_sweep {
             for scenario in 0..scenarios.len() {
-                for policy in SWEPT.into_iter().filter(|policy| policies.contains(policy)) {
+                for policy in policies.iter().copied().filter(|policy| policy.has_delay()) {
                     let case = |delay| Case { scenario, policy, seed: 1, delay: Some(delay) };
                     cases.extend(DELAYS.into_iter().map(case));
                 }
@@ -165,6 +164,23 @@ impl Plan {
     }
 }
 
+/// Each scenario under each rule, once.
+fn under_rules(scenarios: Vec<Scenario>, rules: &[PlacementRule]) -> Vec<Scenario> {
+    if rules.is_empty() {
+        return scenarios;
+    }
+    let mut all: Vec<Scenario> = Vec::new();
+    for scenario in scenarios {
+        for &rule in rules {
+            let placed = scenario::placed(scenario.clone(), rule);
+            if all.iter().all(|other| other.name != placed.name) {
+                all.push(placed);
+            }
+        }
+    }
+    all
+}
+
 /// The command line again, but for what changes no result.
 fn command(args: &CompareArgs, seeds: u64) -> String {
     let mut words = vec!["rmpopt compare".to_owned()];
@@ -174,6 +190,10 @@ fn command(args: &CompareArgs, seeds: u64) -> String {
     }
     if !args.scenarios.is_empty() {
         words.push(format!("--scenarios {}", args.scenarios.join(",")));
+    }
+    if !args.placement.is_empty() {
+        let names: Vec<&str> = args.placement.iter().map(|rule| rule.as_str()).collect();
+        words.push(format!("--placement {}", names.join(",")));
     }
     words.push(format!("--seeds {seeds}"));
     if let Some(costs) = &args.costs {
@@ -228,6 +248,34 @@ mod tests {
             assert!(policy.delay <= policy.bound, "{policy:?}");
             assert_eq!(setup.until, Some(60 * SECOND));
         }
+    }
+
+    #[test]
+    fn each_policy_with_a_delay_is_swept() {
+        let args = CompareArgs { scenarios: vec!["small".into()], delay_sweep: true, ..args() };
+        let plan = Plan::new(&args).unwrap();
+        let swept =
+            |policy| plan.cases.iter().filter(move |c| c.policy == policy && c.delay.is_some());
+        for policy in PolicyName::ALL {
+            let wanted = if policy.has_delay() { DELAYS.len() } else { 0 };
+            assert_eq!(swept(policy).count(), wanted, "{policy}");
+        }
+    }
+
+    #[test]
+    fn each_scenario_is_run_under_each_rule() {
+        let rules = |placement: &[PlacementRule]| {
+            let scenarios = vec!["small".into(), "no-guest".into()];
+            let args = CompareArgs { scenarios, placement: placement.to_vec(), ..args() };
+            let plan = Plan::new(&args).unwrap();
+            (plan.scenarios.into_iter().map(|s| s.name).collect::<Vec<_>>(), plan.command)
+        };
+        let (ordered, advised) = (PlacementRule::Ordered, PlacementRule::Advised);
+        assert_eq!(rules(&[]).0, ["small", "no-guest"]);
+        let (names, command) = rules(&[ordered, advised, advised]);
+        assert_eq!(names, ["small", "small+advised", "no-guest", "no-guest+advised"]);
+        assert!(command.contains("--placement ordered,advised,advised --seeds"), "{command}");
+        assert_eq!(rules(&[advised]).0, ["small+advised", "no-guest+advised"]);
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub(super) fn comparison(page: &mut Page, all: &Comparison) {
     page.wrapped("  ", 2, &did);
     if all.incomplete {
         page.line(&format!("  {}", paint(BAD, "INCOMPLETE: it was interrupted")));
+        let cut = things(all.interrupted.len() as u64, "run");
+        page.line(&format!("  {cut} under way then, of which nothing is kept"));
     }
     for scenario in &all.scenarios {
         let rows = all.rows(&scenario.name);

@@ -59,8 +59,25 @@ fn head(out: &mut Text, all: &Comparison) {
     ));
     if all.incomplete {
         out.put(format_args!(
-            "<p class=\"warn\">Incomplete: it was interrupted. What was done by then is shown.</p>\n"
+            "<p class=\"warn\">Incomplete: it was interrupted. What was done by then is shown; {} \
+             under way then and nothing of them is kept{}",
+            match all.interrupted.len() as u64 {
+                1 => "1 run was".to_owned(),
+                n => format!("{} were", things(n, "run")),
+            },
+            if all.interrupted.is_empty() { "." } else { ": " },
         ));
+        for (number, run) in all.interrupted.iter().enumerate() {
+            let delay = run.delay_s.map_or_else(String::new, |s| format!(", delay {s} s"));
+            out.put(format_args!(
+                "{}{}, {}, seed {}{delay}",
+                if number > 0 { "; " } else { "" },
+                Escaped(&run.scenario),
+                run.policy,
+                run.seed,
+            ));
+        }
+        out.put(format_args!("</p>\n"));
     }
     let laws = match all.law_violations {
         0 => "<p>No law that a policy claims was broken".to_owned(),

@@ -1,9 +1,12 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use snp_lab::scenario::PolicyName;
+
 use super::*;
 use crate::cli::CompareArgs;
 use crate::commands::engine;
+use crate::compare::CaseInfo;
 use crate::compare::plan::Plan;
 use crate::compare::work;
 
@@ -12,13 +15,14 @@ static NEVER: AtomicBool = AtomicBool::new(false);
 fn comparison() -> Comparison {
     let args = CompareArgs {
         scenarios: vec!["small".into()],
+        policies: vec![PolicyName::Tracked, PolicyName::V2, PolicyName::V10, PolicyName::Off],
         seeds: Some(2),
         delay_sweep: true,
         ..CompareArgs::default()
     };
     let plan = Arc::new(Plan::new(&args).unwrap());
     let lab = |setup: &_| engine::run(setup, &mut |_| {});
-    Comparison::new(&plan, work::run(&plan, 2, lab, &NEVER, &mut |_| {}).unwrap())
+    Comparison::new(&plan, work::run(&plan, 2, lab, &NEVER, &mut |_| {}))
 }
 
 /// Elements are closed in order, and nothing is asked of the outside.
@@ -51,7 +55,7 @@ fn the_page_is_whole_and_says_what_it_is() {
     for said in [
         "EMULATED",
         "Everything here is emulated.",
-        "rmpopt compare --scenarios small --seeds 2 --delay-sweep",
+        "rmpopt compare --policies tracked,v2,v10,off --scenarios small --seeds 2 --delay-sweep",
         "time, seconds",
         "optimised, %",
         ">CPU</text>",
@@ -92,8 +96,18 @@ fn nothing_done_is_a_page_too() {
     all.results.clear();
     all.delay_sweep.clear();
     (all.done, all.incomplete) = (0, true);
+    let run = |scenario: &str, delay_s| CaseInfo {
+        scenario: scenario.into(),
+        policy: "v10",
+        seed: 7,
+        delay_s,
+    };
+    all.interrupted = vec![run("<b>", None), run("small", Some(0.3))];
     let html = page(&all);
     is_well_formed(&html);
     assert!(html.contains("Incomplete: it was interrupted"));
+    let cut = "2 runs were under way then and nothing of them is kept: &lt;b&gt;, v10, seed 7; \
+               small, v10, seed 7, delay 0.3 s</p>";
+    assert!(html.contains(cut));
     assert!(html.contains("not run"));
 }
