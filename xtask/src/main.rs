@@ -9,6 +9,7 @@ mod kernel_module;
 mod kernel_stock;
 mod kernel_test;
 mod mutants;
+mod pictures;
 mod process;
 
 use std::process::ExitCode;
@@ -38,6 +39,8 @@ enum Command {
     KernelTest(kernel_test::Args),
     /// Change the code of snp-defs and snp-model in small ways and see whether tests notice
     Mutants(mutants::Args),
+    /// Make the pictures in docs/images anew from what the command prints and writes
+    Pictures,
 }
 
 fn main() -> ExitCode {
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Command::KernelEnv(args) => kernel_env::run(&args),
         Command::KernelTest(args) => kernel_test::run(&args),
         Command::Mutants(args) => mutants::run(&args),
+        Command::Pictures => pictures::run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
