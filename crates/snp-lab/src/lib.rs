@@ -21,6 +21,7 @@ pub mod topology;
 pub mod words;
 
 pub use self::choose::{in_sample, snp_guests};
+pub use self::engine::{Live, LiveGuest, LiveLife, LiveStatus};
 pub use self::error::LabError;
 pub use self::seeded::{Defect, Seeded};
 pub use self::stream::guests as guests_of_stream;

@@ -301,4 +301,14 @@ pub trait Policy {
     fn first_pass_over(&self) -> bool;
     /// The window chosen for a core, `None` if it does not participate.
     fn window(&self, core: CoreId) -> Option<Window>;
+    /// Whether it believes that `core` has `region` optimised; one that keeps no belief says no.
+    fn belief(&self, core: CoreId, region: Region) -> bool {
+        let _ = (core, region);
+        false
+    }
+    /// Whether it found `region` clean and knows of no mark since; one that keeps no belief says no.
+    fn clean(&self, region: Region) -> bool {
+        let _ = region;
+        false
+    }
 }

@@ -36,7 +36,7 @@ struct Slot {
 
 /// Where the policy is in its life, as the executor sees it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Life {
+pub(super) enum Life {
     /// It has said that it has stopped, or never began.
     Stopped,
     /// It is at work.
@@ -109,6 +109,16 @@ impl Driver {
             bulk: None,
             swallow: 0,
         }
+    }
+
+    /// Where the policy is in its life.
+    pub(super) const fn life(&self) -> Life {
+        self.life
+    }
+
+    /// Something is under way, or was offered and waits for its turn.
+    pub(super) fn is_busy(&self) -> bool {
+        self.in_flight > 0 || self.bases_queued > 0 || self.slots.iter().any(Option::is_some)
     }
 
     /// Something of the driver is under way on this core.

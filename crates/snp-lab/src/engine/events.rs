@@ -21,17 +21,21 @@ impl Engine<'_> {
             Action::CpuOffline { cpu } => self.cpu_offline(cpu),
             Action::CpuOnline { cpu } => self.cpu_online(cpu),
             Action::Request => self.operator(PolicyRequest::Optimise, "asks for a pass"),
-            Action::Pause => {
-                self.paused_at = Some(self.now);
-                self.operator(PolicyRequest::Pause, "pauses passes");
-            }
-            Action::Resume => {
-                self.paused_at = None;
-                self.last_resumed = self.now;
-                self.operator(PolicyRequest::Resume, "lets passes go on");
-            }
+            Action::Pause => self.pause(),
+            Action::Resume => self.resume(),
         }
         Ok(())
+    }
+
+    pub(super) fn pause(&mut self) {
+        self.paused_at = Some(self.now);
+        self.operator(PolicyRequest::Pause, "pauses passes");
+    }
+
+    pub(super) fn resume(&mut self) {
+        self.paused_at = None;
+        self.last_resumed = self.now;
+        self.operator(PolicyRequest::Resume, "lets passes go on");
     }
 
     pub(super) fn operator(&mut self, request: PolicyRequest, what: &str) {

@@ -67,6 +67,8 @@ pub(super) struct Guest {
     pub(super) leak_pages: u64,
     /// Number of the slice, or launch, under way: an event of another one is void.
     pub(super) slice: u64,
+    /// Why it could not be had.
+    pub(super) refusal: Option<String>,
 }
 
 impl Guest {
@@ -89,6 +91,7 @@ impl Guest {
             jobs: VecDeque::new(),
             leak_pages: 0,
             slice: 0,
+            refusal: None,
         }
     }
 
@@ -248,6 +251,7 @@ impl Engine<'_> {
     pub(super) fn reject(&mut self, index: usize, why: &str) {
         let Some(guest) = self.guests.get_mut(index) else { return };
         guest.state = State::Gone;
+        guest.refusal = Some(why.to_owned());
         self.note_rejected(index, why);
     }
 

@@ -52,6 +52,8 @@ pub(super) struct Ledger {
     freed: u64,
     points: Vec<SharePoint>,
     point_every: Nanos,
+    /// When a core's table last changed.
+    pub(super) changed: Nanos,
     pub(super) writes: Writes,
 }
 
@@ -90,6 +92,7 @@ impl Ledger {
             freed: 0,
             points: Vec::new(),
             point_every: (until / points.saturating_sub(1).max(1)).max(1),
+            changed: 0,
             writes,
         }
     }
@@ -191,6 +194,7 @@ impl Ledger {
         }
         region.assigned += pages;
         if let Some(left) = optimised_on {
+            self.changed = self.at;
             self.optimised = self.optimised + u64::from(left) - u64::from(region.optimised_on);
             region.optimised_on = left;
             // Where some are left law 1 is broken, and the weighted share is not exact any more.
@@ -219,6 +223,7 @@ impl Ledger {
     /// A covering core's bit changed.
     pub(super) fn bit(&mut self, now: Nanos, core: usize, index: usize, on: bool) {
         let Some(region) = self.regions.get_mut(index).filter(|region| region.ram) else { return };
+        self.changed = now;
         self.writes.bit(core, index, on);
         if on {
             region.optimised_on += 1;
@@ -236,6 +241,11 @@ impl Ledger {
 
     pub(super) const fn is_up(&self) -> bool {
         self.up
+    }
+
+    /// Shares of all pairs, and of those that could be optimised, as they are now.
+    pub(super) fn current(&self) -> (Option<f64>, Option<f64>) {
+        (self.share(), self.optimizable_share())
     }
 
     pub(super) fn optimized(&self) -> OptimizedReport {

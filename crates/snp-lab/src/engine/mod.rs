@@ -18,6 +18,7 @@ mod host;
 mod launch;
 mod laws;
 mod ledger;
+mod live;
 mod meter;
 mod notes;
 mod oracle;
@@ -48,6 +49,7 @@ use self::guests::Guest;
 use self::host::{Cpus, HostView, TICK_NS};
 use self::laws::Laws;
 use self::ledger::Ledger;
+pub use self::live::{Live, LiveGuest, LiveLife, LiveStatus};
 use self::meter::Meter;
 use self::oracle::Oracle;
 use self::queue::{Event, Queue};
@@ -332,11 +334,7 @@ impl<'a> Engine<'a> {
     pub(crate) fn run(&mut self, progress: &mut dyn FnMut(Progress)) -> Result<(), LabError> {
         let mut events: u64 = 0;
         while let Some((at, event)) = self.queue.pop(self.until) {
-            self.ledger.advance(at);
-            self.meter.at(at);
-            self.now = at;
-            self.strike();
-            self.happen(&event)?;
+            self.step(at, &event)?;
             if events.is_multiple_of(PROGRESS_EVERY) {
                 progress(Progress { now: self.now, until: self.until });
             }
@@ -358,6 +356,15 @@ impl<'a> Engine<'a> {
     /// How long the RMPOPTs of each pass took.
     pub(crate) fn tallies(&self) -> &[Tally] {
         self.times.tallies()
+    }
+
+    /// It is `at`, and `event` happens.
+    fn step(&mut self, at: Nanos, event: &Event) -> Result<(), RmpError> {
+        self.ledger.advance(at);
+        self.meter.at(at);
+        self.now = at;
+        self.strike();
+        self.happen(event)
     }
 
     fn happen(&mut self, event: &Event) -> Result<(), RmpError> {

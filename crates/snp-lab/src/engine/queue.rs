@@ -92,6 +92,11 @@ impl Queue {
         self.heap.push(Reverse(Entry { at, late, seq: self.seq, event }));
     }
 
+    /// When the next event comes.
+    pub(super) fn next_at(&self) -> Option<Nanos> {
+        self.heap.peek().map(|Reverse(entry)| entry.at)
+    }
+
     /// The next event that comes no later than `until`.
     pub(super) fn pop(&mut self, until: Nanos) -> Option<(Nanos, Event)> {
         if self.heap.peek()?.0.at > until {

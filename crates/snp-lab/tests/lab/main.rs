@@ -8,6 +8,7 @@ mod counted;
 mod defects;
 mod fidelity;
 mod life;
+mod live;
 mod policies;
 mod quiet;
 mod streams;

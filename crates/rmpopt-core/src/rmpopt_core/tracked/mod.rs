@@ -477,6 +477,14 @@ impl<S: Storage> Policy for Tracked<S> {
         let cell = self.storage.cores().get(core.index())?;
         (cell.state != CoreState::Out).then_some(cell.window)
     }
+
+    fn belief(&self, core: CoreId, region: Region) -> bool {
+        self.believes(core, region)
+    }
+
+    fn clean(&self, region: Region) -> bool {
+        self.is_clean(region)
+    }
 }
 
 /// After an interval; never if it is 0.
