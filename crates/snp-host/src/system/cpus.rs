@@ -11,6 +11,9 @@ const CPU: &str = "/sys/devices/system/cpu";
 /// Most CPUs whose folders are looked at.
 const MAX_LOOKED_AT: u32 = 1 << 14;
 
+/// Most threads of a core that are taken at one CPU's word.
+const MAX_THREADS: u32 = 16;
+
 /// CPUs and cores.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cpus {
@@ -42,7 +45,12 @@ impl Cpus {
         }
         let present = optional(list(root, &format!("{CPU}/present")))?;
         let (mut cores, mut packages) = (BTreeMap::new(), std::collections::BTreeSet::new());
+        // A core's list names its other CPUs: their own files would say the same.
+        let mut told = std::collections::BTreeSet::new();
         for cpu in online.iter() {
+            if told.remove(&cpu) {
+                continue;
+            }
             let topology = format!("{CPU}/cpu{cpu}/topology");
             let siblings = optional(list(root, &format!("{topology}/thread_siblings_list")))?;
             let Some(siblings) = siblings else { break };
@@ -54,6 +62,9 @@ impl Cpus {
                 let why = Why::malformed(1, "a list with this CPU", "an empty list");
                 return Err(ReadError::new(&topology, why));
             };
+            if siblings.len() <= MAX_THREADS && siblings.contains(cpu) {
+                told.extend(siblings.iter().filter(|other| *other > cpu));
+            }
             cores.entry(first).or_insert(siblings);
         }
         let sockets = (!packages.is_empty()).then_some(packages.len() as u32);

@@ -5,6 +5,7 @@
 //! written. What is not a regular file is refused, but for the kernel's MSR and CPUID devices and
 //! its log: those are known by their device numbers.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
 use std::os::fd::OwnedFd;
@@ -27,6 +28,8 @@ const CPUID_MAJOR: u32 = 203;
 #[derive(Debug)]
 pub(super) struct Tree {
     dir: OwnedFd,
+    /// The device that was read last: its leaves are read one after the other.
+    last: RefCell<Option<(String, File)>>,
 }
 
 fn why(errno: Errno) -> Why {
@@ -50,7 +53,7 @@ fn io_why(error: &std::io::Error) -> Why {
 impl Tree {
     pub(super) fn open(path: &Path) -> std::io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Self { dir: open(path, flags, Mode::empty())? })
+        Ok(Self { dir: open(path, flags, Mode::empty())?, last: RefCell::default() })
     }
 
     fn descend(&self, path: &str, last: OFlags) -> Result<OwnedFd, Why> {
@@ -94,7 +97,12 @@ impl Tree {
 
     /// Exactly `N` bytes at an offset, as MSR and CPUID devices give them.
     pub(super) fn read_at<const N: usize>(&self, path: &str, offset: u64) -> Result<[u8; N], Why> {
-        let (file, _) = self.file(path)?;
+        let mut last = self.last.borrow_mut();
+        if last.as_ref().is_none_or(|(known, _)| known != path) {
+            *last = None;
+            *last = Some((path.to_owned(), self.file(path)?.0));
+        }
+        let Some((_, file)) = &*last else { return Err(Why::Absent) };
         let mut bytes = [0; N];
         match file.read_exact_at(&mut bytes, offset) {
             // The CPU has no such MSR.
