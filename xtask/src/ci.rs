@@ -9,6 +9,7 @@ mod deny;
 mod hygiene;
 mod kernel;
 mod layering;
+mod packages;
 mod path_home;
 mod rust_source;
 mod smoke;

@@ -1,10 +1,15 @@
 //! The command line.
 
+mod host;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use snp_lab::scenario::{FidelityChoice, Nanos, PlacementRule, PolicyName, SnpBy, limits};
 
+pub(crate) use self::host::{
+    ExecArgs, GuestCommand, GuestStartArgs, HostCommand, NameArg, ShownArgs, TimeArgs, UpArgs,
+};
 use crate::codes;
 use crate::trace_input::TraceFormat;
 use crate::units::{exact_duration, parse_duration};
@@ -98,6 +103,12 @@ pub(crate) enum Command {
     ///
     /// Any of them shows it again with --from (docs/snapshot.md).
     Snapshot(SnapshotArgs),
+
+    /// Bring an emulated host up as a live system, act on it, show it to any program.
+    ///
+    /// Its files lie at a mount point, or for one program at their real places (docs/host.md).
+    #[command(subcommand)]
+    Host(HostCommand),
 }
 
 /// Which host.

@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         cli::Command::Doctor(args) => commands::host::doctor(args),
         cli::Command::Regions(args) => commands::host::regions(args),
         cli::Command::Snapshot(args) => commands::snapshot::run(args),
+        cli::Command::Host(command) => commands::live::run(command),
         cli::Command::Replay(args) => commands::replay::run(args),
     };
     result.unwrap_or_else(|failure| {

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail};
 
-use super::{Ci, Outcome};
+use super::{Ci, Outcome, packages};
 use crate::process::is_installed;
 
 /// Seconds after which an installation is given up.
@@ -66,5 +66,6 @@ pub(super) fn run(ci: &mut Ci) -> Result<Outcome> {
             Err(error) => notes.push(format!("{package} is missing: {error:#}")),
         }
     }
+    notes.extend(packages::run(ci));
     Ok(Outcome::Passed(notes.join("; ")))
 }

@@ -13,7 +13,8 @@ pub(crate) fn run(setup: &Setup, progress: &mut dyn FnMut(Progress)) -> Result<R
     snp_lab::run(setup, progress).map_err(|error| failure(&setup.scenario.name, &error))
 }
 
-fn failure(scenario: &str, error: &LabError) -> Failure {
+/// What a refusal means; `scenario` is its name.
+pub(super) fn failure(scenario: &str, error: &LabError) -> Failure {
     let message = format!("scenario {scenario}: {error}");
     match error {
         LabError::Topology(TopologyError::OutOfRange { .. } | TopologyError::TooLarge { .. })

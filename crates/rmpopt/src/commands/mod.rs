@@ -7,6 +7,7 @@ pub(crate) mod engine;
 pub(crate) mod host;
 mod interrupt;
 mod list;
+pub(crate) mod live;
 pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod snapshot;

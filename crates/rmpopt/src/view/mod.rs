@@ -7,6 +7,7 @@ mod compare;
 mod decode;
 mod decode_json;
 mod doctor;
+mod live;
 mod map;
 mod page;
 mod regions;
@@ -17,6 +18,7 @@ mod timeline;
 
 use snp_host::decode::Decoded;
 use snp_host::state::{Check, HostState, RegionState};
+use snp_hostfs::{Guest, Status};
 use snp_lab::calibrate::Calibration;
 use snp_lab::report::RunReport;
 
@@ -82,6 +84,20 @@ impl View {
     pub(crate) fn status(self, state: &HostState, width: usize) -> String {
         let mut page = Page::with_width(self.unicode, width);
         status::status(&mut page, state);
+        page.finish()
+    }
+
+    /// How an emulated host is.
+    pub(crate) fn live_status(self, status: &Status) -> String {
+        let mut page = Page::new(self.unicode);
+        live::status(&mut page, status);
+        page.finish()
+    }
+
+    /// Its guests.
+    pub(crate) fn live_guests(self, guests: &[Guest]) -> String {
+        let mut page = Page::new(self.unicode);
+        live::guests(&mut page, guests);
         page.finish()
     }
 
