@@ -131,7 +131,8 @@ impl Ci {
     fn program(&self, name: &str) -> Command {
         let mut command = Command::new(name);
         let path = std::env::var_os("PATH").unwrap_or_default();
-        let folders = std::env::split_paths(&path).chain([self.tools().join("bin")]);
+        let installed = ["bin", "debian/usr/bin"].map(|folder| self.tools().join(folder));
+        let folders = std::env::split_paths(&path).chain(installed);
         if let Ok(path) = std::env::join_paths(folders) {
             command.env("PATH", path);
         }

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod fleet;
 mod host;
 
 use std::path::PathBuf;
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use snp_lab::scenario::{FidelityChoice, Nanos, PlacementRule, PolicyName, SnpBy, limits};
 
+pub(crate) use self::fleet::{CompletionsArgs, ExportArgs, LabelsArgs, ManArgs};
 pub(crate) use self::host::{
     ExecArgs, GuestCommand, GuestStartArgs, HostCommand, NameArg, ShownArgs, TimeArgs, UpArgs,
 };
@@ -92,9 +94,9 @@ pub(crate) enum Command {
     /// All checks: docs/doctor.md.
     #[command(
         after_help = "Exit codes: 0 no problem found, 1 a check of severity error or warning failed, \
-        2 usage or bad input, 3 a file cannot be read."
+        2 usage or bad input, 3 a file cannot be read, 5 none failed but --strict misses some."
     )]
-    Doctor(HostArgs),
+    Doctor(DoctorArgs),
 
     /// Show each 1 GiB region: how many cores have it optimised, and what is known to hold it.
     Regions(RegionsArgs),
@@ -109,6 +111,23 @@ pub(crate) enum Command {
     /// Its files lie at a mount point, or for one program at their real places (docs/host.md).
     #[command(subcommand)]
     Host(HostCommand),
+
+    /// Serve a host's metrics to Prometheus, or write them for node_exporter.
+    ///
+    /// One sample is kept and read anew by a timer; a scrape reads nothing. Names, units and files for
+    /// fleets: docs/fleet.md.
+    Export(ExportArgs),
+
+    /// Print a host's labels for Node Feature Discovery: SNP, its RMP, RMPOPT, the driver.
+    ///
+    /// The format is that of a local feature file (docs/fleet.md).
+    Labels(LabelsArgs),
+
+    /// Print a script that completes this command in a shell.
+    Completions(CompletionsArgs),
+
+    /// Print the manual page, or write those of all commands.
+    Man(ManArgs),
 }
 
 /// Which host.
@@ -129,6 +148,20 @@ pub(crate) struct HostArgs {
     /// Print the result as JSON, alone on standard output.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Options of `rmpopt doctor`.
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Which host.
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+
+    /// End with 5 if no check failed but one of these could not be made [default: all of severity
+    /// error and warning].
+    #[arg(long, value_name = "IDS", num_args = 0..=1, require_equals = true, value_delimiter = ',',
+        default_missing_value = "", value_parser = check_id)]
+    pub(crate) strict: Option<Vec<String>>,
 }
 
 /// Options of `rmpopt regions`.
@@ -163,6 +196,14 @@ pub(crate) struct SnapshotArgs {
     /// The file to write; one that exists is not overwritten.
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: PathBuf,
+
+    /// Replace the file if it exists; it is whole at every moment.
+    #[arg(long)]
+    pub(crate) replace: bool,
+
+    /// Who may read the file, as for chmod.
+    #[arg(long, value_name = "OCTAL", default_value = "600", value_parser = mode)]
+    pub(crate) mode: u32,
 
     /// A folder that holds proc, sys and dev of the host, instead of this machine.
     #[arg(long, value_name = "DIR")]
@@ -416,6 +457,22 @@ fn policy_names() -> impl clap::builder::TypedValueParser<Value = PolicyName> {
     use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser as _};
     let names = PolicyName::ALL.map(|name| PossibleValue::new(name.as_str()).help(name.about()));
     PossibleValuesParser::new(names).try_map(|word| word.parse::<PolicyName>())
+}
+
+/// An id of the doctor's; none is all of them.
+fn check_id(text: &str) -> Result<String, String> {
+    if text.is_empty() || snp_host::state::CHECKS.iter().any(|(id, ..)| *id == text) {
+        return Ok(text.to_owned());
+    }
+    Err("expected checks such as D001,D003 (docs/doctor.md)".to_owned())
+}
+
+/// Permissions of a file: its owner must be able to read it.
+fn mode(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode <= 0o777 && mode & 0o400 != 0 => Ok(mode),
+        _ => Err("expected three octal digits from 400, such as 640".to_owned()),
+    }
 }
 
 fn gib_range(text: &str) -> Result<(u32, u32), String> {

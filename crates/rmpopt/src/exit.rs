@@ -18,6 +18,9 @@ pub(crate) const FOUND_ERRORS: u8 = 1;
 /// A check of the doctor failed.
 pub(crate) const FOUND_PROBLEMS: u8 = 1;
 
+/// No check of the doctor failed, but some that were to be made could not be.
+pub(crate) const NOT_CHECKED: u8 = 5;
+
 /// Why the command could not do what was asked. Each holds one message that names file and place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {

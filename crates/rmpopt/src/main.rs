@@ -6,12 +6,15 @@
 
 #![forbid(unsafe_code)]
 
+mod atomic;
 mod cli;
 mod codes;
 mod commands;
 mod compare;
 mod costs_input;
+mod date;
 mod exit;
+mod export;
 mod host_input;
 mod output;
 mod scenario;
@@ -36,6 +39,10 @@ fn main() -> ExitCode {
         cli::Command::Regions(args) => commands::host::regions(args),
         cli::Command::Snapshot(args) => commands::snapshot::run(args),
         cli::Command::Host(command) => commands::live::run(command),
+        cli::Command::Export(args) => commands::export::run(args),
+        cli::Command::Labels(args) => commands::labels::run(args),
+        cli::Command::Completions(args) => commands::generate::completions(args),
+        cli::Command::Man(args) => commands::generate::man(args),
         cli::Command::Replay(args) => commands::replay::run(args),
     };
     result.unwrap_or_else(|failure| {

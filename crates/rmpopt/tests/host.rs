@@ -86,6 +86,47 @@ fn facts_of_a_big_host() {
 }
 
 #[test]
+fn automation_learns_what_could_not_be_checked() {
+    let dir = tempfile::tempdir().unwrap();
+    let empty = text(dir.path());
+    // Nothing is known of an empty folder: no problem is found, and by itself that is 0.
+    rmpopt(&["doctor", "--root", empty]).code(0).stdout(contains("no problem found"));
+    rmpopt(&["doctor", "--root", empty, "--strict"]).code(5).stderr(contains("D001, D002"));
+    rmpopt(&["doctor", "--root", empty, "--strict=D003,D006"])
+        .code(5)
+        .stderr(contains("could not be checked: D003, D006"));
+    let doctor = json(&["doctor", "--root", empty, "--strict=D003", "--json"]);
+    assert_eq!((&doctor["problems"], &doctor["missed"]), (&0.into(), &serde_json::json!(["D003"])));
+    assert_eq!(json(&["doctor", "--root", empty, "--json"])["missed"], Value::Null);
+    rmpopt(&["doctor", "--strict=D999"]).code(2).stderr(contains("expected checks such as"));
+
+    let file = dir.path().join("s.json");
+    fake_host::snapshot(&file);
+    let file = text(&file);
+    // A problem counts more, and what was checked is not missed.
+    rmpopt(&["doctor", "--from", file, "--strict"]).code(1);
+    let doctor = json(&["doctor", "--from", file, "--strict=D012", "--json"]);
+    assert_eq!(doctor["missed"], serde_json::json!([]));
+}
+
+#[test]
+fn a_snapshot_is_replaced_only_if_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("s.json");
+    std::fs::write(&file, "old").unwrap();
+    let base = ["snapshot", "--root", text(dir.path()), "-o", text(&file)];
+    rmpopt(&base).code(3);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "old");
+    rmpopt(&[&base[..], &["--replace", "--mode", "040"]].concat()).code(2);
+    rmpopt(&[&base[..], &["--replace", "--mode", "9"]].concat()).code(2);
+    rmpopt(&[&base[..], &["--replace"]].concat()).code(0);
+    assert!(std::fs::read_to_string(&file).unwrap().starts_with("{\"format\":"));
+    let mode =
+        std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
 fn regions_are_filtered() {
     let dir = tempfile::tempdir().unwrap();
     fake_host::write(dir.path());

@@ -1,5 +1,6 @@
 //! `rmpopt status`, `doctor`, `regions`: a host as its files show it.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -8,8 +9,8 @@ use snp_host::state::{Check, HostState, RegionState, SCHEMA_VERSION, Verdict, do
 use snp_host::system::{Cpuid, CpuidDump, Record, Root, System, looks_like_cpuid};
 use snp_host::{FileKind, read_text};
 
-use crate::cli::{HostArgs, RegionsArgs};
-use crate::exit::{FOUND_PROBLEMS, Failure};
+use crate::cli::{DoctorArgs, HostArgs, RegionsArgs};
+use crate::exit::{FOUND_PROBLEMS, Failure, NOT_CHECKED};
 use crate::output;
 use crate::units::exact_duration;
 use crate::view::View;
@@ -26,15 +27,20 @@ pub(crate) fn status(args: &HostArgs) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// `rmpopt doctor`; 1 if a check of severity error or warning failed.
-pub(crate) fn doctor(args: &HostArgs) -> Result<ExitCode, Failure> {
-    let state = state(args)?;
+/// `rmpopt doctor`; 1 if a check of severity error or warning failed, 5 if one was missed.
+pub(crate) fn doctor(args: &DoctorArgs) -> Result<ExitCode, Failure> {
+    let state = state(&args.host)?;
     let checks = checks(&state);
     let problems = checks.iter().filter(|check| is_problem(check)).count();
-    let text = if args.json {
+    let missed: Option<Vec<&str>> = args.strict.as_ref().map(|ids| {
+        let wanted = |check: &&Check| check.status == Verdict::Unknown && must_be_made(check, ids);
+        checks.iter().filter(wanted).map(|check| check.id).collect()
+    });
+    let text = if args.host.json {
         output::json(&json!({
             "schema_version": SCHEMA_VERSION,
             "problems": problems,
+            "missed": missed,
             "needs_root": state.needs_root,
             "needs_deep": state.needs_deep,
             "checks": checks,
@@ -43,7 +49,24 @@ pub(crate) fn doctor(args: &HostArgs) -> Result<ExitCode, Failure> {
         view().doctor(&checks, output::stdout_width())
     };
     output::result(&text)?;
-    Ok(ExitCode::from(if problems > 0 { FOUND_PROBLEMS } else { 0 }))
+    let missed = missed.unwrap_or_default();
+    if !missed.is_empty() {
+        output::note(&format!("could not be checked: {}", missed.join(", ")));
+    }
+    Ok(ExitCode::from(match (problems, missed.len()) {
+        (0, 0) => 0,
+        (0, _) => NOT_CHECKED,
+        _ => FOUND_PROBLEMS,
+    }))
+}
+
+/// Whether --strict asks for this check: by its id, or by its severity if no id is given.
+fn must_be_made(check: &Check, ids: &[String]) -> bool {
+    let mut named = ids.iter().filter(|id| !id.is_empty()).peekable();
+    if named.peek().is_none() {
+        return check.severity != "info";
+    }
+    named.any(|id| id == check.id)
 }
 
 fn is_problem(check: &Check) -> bool {
@@ -81,19 +104,35 @@ fn view() -> View {
 
 /// The host that is asked for.
 fn state(args: &HostArgs) -> Result<HostState, Failure> {
-    let system = match (&args.from, &args.root) {
-        (Some(file), _) => {
-            let text = read_text(file)?;
-            let name = file.display().to_string();
-            from_text(&name, text)?
-        }
-        (None, root) => System::read(&open(root.as_deref())?, args.deep),
-    };
+    let (system, taken) = system(args.from.as_deref(), args.root.as_deref(), args.deep)?;
+    if let Some(taken) = taken {
+        said(&taken);
+    }
     Ok(HostState::of(&system))
 }
 
+/// What is read of the host that is asked for, and when, if that was by a snapshot.
+pub(crate) fn system(
+    from: Option<&Path>,
+    root: Option<&Path>,
+    deep: bool,
+) -> Result<(System, Option<Taken>), Failure> {
+    match from {
+        Some(file) => from_text(&file.display().to_string(), read_text(file)?),
+        None => Ok((System::read(&open(root)?, deep), None)),
+    }
+}
+
+/// When and how a snapshot was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Taken {
+    /// Seconds since 1970; 0 if not known.
+    pub(crate) seconds: u64,
+    redacted: bool,
+}
+
 /// This machine, or a folder.
-pub(super) fn open(root: Option<&std::path::Path>) -> Result<Root, Failure> {
+pub(super) fn open(root: Option<&Path>) -> Result<Root, Failure> {
     let opened = root.map_or_else(Root::live, Root::tree);
     opened.map_err(|e| {
         let path = root.map_or_else(|| "/".to_owned(), |root| root.display().to_string());
@@ -102,12 +141,12 @@ pub(super) fn open(root: Option<&std::path::Path>) -> Result<Root, Failure> {
 }
 
 /// A snapshot, a dump of CPUID or a kernel log: told apart by content.
-fn from_text(name: &str, text: String) -> Result<System, Failure> {
+fn from_text(name: &str, text: String) -> Result<(System, Option<Taken>), Failure> {
     if text.trim_start().starts_with('{') {
         let record = Record::parse(&text)
             .map_err(|e| Failure::BadInput(format!("{name}: no snapshot of rmpopt: {e}")))?;
-        said(&record);
-        return Ok(System::read(&Root::snapshot(record), false));
+        let taken = Taken { seconds: record.taken_s, redacted: record.redacted };
+        return Ok((System::read(&Root::snapshot(record), false), Some(taken)));
     }
     if looks_like_cpuid(&text) {
         let dump = CpuidDump::parse(&text).map_err(|why| {
@@ -115,10 +154,10 @@ fn from_text(name: &str, text: String) -> Result<System, Failure> {
                 snp_host::system::ReadError { path: name.to_owned(), why }.to_string(),
             )
         })?;
-        return Ok(System::of_cpuid(Cpuid::of_dump(name, dump)));
+        return Ok((System::of_cpuid(Cpuid::of_dump(name, dump)), None));
     }
     if FileKind::of(&text) == Some(FileKind::KernelLog) {
-        return Ok(System::of_log(name, text));
+        return Ok((System::of_log(name, text), None));
     }
     Err(Failure::BadInput(format!(
         "{name}: not recognised, expected a snapshot, a dump of CPUID or a kernel log"
@@ -126,11 +165,11 @@ fn from_text(name: &str, text: String) -> Result<System, Failure> {
 }
 
 /// Says how old a snapshot is. Not a part of the result: that is the same as when it was taken.
-fn said(record: &Record) {
+fn said(taken: &Taken) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
-    if record.taken_s > 0 && now >= record.taken_s {
-        let age = exact_duration((now - record.taken_s).saturating_mul(1_000_000_000));
-        let redacted = if record.redacted { ", without names" } else { "" };
+    if taken.seconds > 0 && now >= taken.seconds {
+        let age = exact_duration((now - taken.seconds).saturating_mul(1_000_000_000));
+        let redacted = if taken.redacted { ", without names" } else { "" };
         output::note(&format!("the snapshot was taken {age} ago{redacted}"));
     }
 }

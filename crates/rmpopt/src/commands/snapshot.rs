@@ -1,8 +1,8 @@
 //! `rmpopt snapshot`: all that the other commands read, in one file.
 
-use std::fs::OpenOptions;
+use std::fs::{OpenOptions, Permissions};
 use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -30,17 +30,24 @@ pub(crate) fn run(args: &SnapshotArgs) -> Result<ExitCode, Failure> {
             _ => format!("{file}: cannot be written: {e}"),
         })
     };
-    // A log may hold what others should not see: the file is its owner's alone.
-    let mut to = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&args.output)
-        .map_err(failed)?;
-    if let Err(error) = to.write_all(text.as_bytes()).and_then(|()| to.sync_all()) {
-        // Half a snapshot is none.
-        let _ = std::fs::remove_file(&args.output);
-        return Err(failed(error));
+    // A log may hold what others should not see: unless asked for otherwise the file is its
+    // owner's alone.
+    if args.replace {
+        crate::atomic::replace(&args.output, text.as_bytes(), args.mode).map_err(failed)?;
+    } else {
+        let mut to = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&args.output)
+            .map_err(failed)?;
+        let wanted = Permissions::from_mode(args.mode);
+        let written = to.write_all(text.as_bytes()).and_then(|()| to.set_permissions(wanted));
+        if let Err(error) = written.and_then(|()| to.sync_all()) {
+            // Half a snapshot is none.
+            let _ = std::fs::remove_file(&args.output);
+            return Err(failed(error));
+        }
     }
     output::note(&format!("{file}: {} bytes written", text.len()));
     Ok(ExitCode::SUCCESS)

@@ -1,7 +1,12 @@
 //! A complete host as files: the venice-2p of the scenarios with 12 TiB, 1,024 CPUs, two guests.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
 
 const GIB: u64 = 1 << 30;
 pub(crate) const CPUS: u32 = 1024;
@@ -15,13 +20,44 @@ const SEGMENT: u64 = 64 * GIB;
 
 /// Writes it all below `root`.
 pub(crate) fn write(root: &Path) {
-    let put = |path: &str, text: &str| {
+    all(&|path, text| {
         let path = root.join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
-    };
-    cpus(&put);
-    memory(&put);
+    });
+}
+
+/// The same host as a snapshot: one file instead of ten thousand.
+#[allow(dead_code, reason = "some tests need the files")]
+pub(crate) fn snapshot(file: &Path) {
+    let items: RefCell<BTreeMap<String, Value>> = RefCell::default();
+    all(&|path, text| {
+        let (mut items, mut path) = (items.borrow_mut(), format!("/{path}"));
+        items.insert(path.clone(), json!({ "text": text }));
+        while let Some((folder, name)) =
+            path.rsplit_once('/').filter(|(folder, _)| !folder.is_empty())
+        {
+            let names = items.entry(folder.to_owned()).or_insert_with(|| json!({ "names": [] }));
+            let names = names["names"].as_array_mut().unwrap();
+            // What lies in one folder is put one after the other.
+            if names.last().is_none_or(|last| last != name) {
+                names.push(name.into());
+            }
+            path = folder.to_owned();
+        }
+    });
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let snapshot = json!({
+        "format": "rmpopt-snapshot", "version": 1, "taken_s": now, "deep": false, "redacted": false,
+        "items": items,
+    });
+    std::fs::write(file, snapshot.to_string()).unwrap();
+}
+
+/// Puts every file: its path, and its text.
+fn all(put: &dyn Fn(&str, &str)) {
+    cpus(put);
+    memory(put);
     put("var/log/dmesg", &log());
     put("sys/module/kvm_amd/parameters/sev_snp", "Y\n");
     put("sys/module/ccp/parameters/init_ex_path", "(null)\n");
@@ -29,7 +65,7 @@ pub(crate) fn write(root: &Path) {
     put("sys/module/rmpopt/parameters/emulate", "(null)\n");
     put("sys/fs/cgroup/misc.capacity", "sev 907\nsev_es 99\n");
     put("sys/fs/cgroup/misc.current", "sev 0\nsev_es 2\n");
-    driver(&put);
+    driver(put);
     let qemu = |name: &str| {
         format!(
             "/usr/bin/qemu-system-x86_64\0-name\0{name}\0-m\0100G\0-object\0sev-snp-guest,id=sev0,cbitpos=51\0"
@@ -120,17 +156,35 @@ fn driver(put: &dyn Fn(&str, &str)) {
         &format!("{dir}/stats"),
         "rmpopt.executed 1048576\nrmpopt.clean 1048000\nrmpopt.dirty 576\nresults.stale 0\naudits.failed 0\ncontradicted 0\nfaults 0\nunclean 0\n",
     );
+    let (table, regions) = belief(&(100..300));
+    put(&format!("{dir}/rmpopt-table"), &table);
+    put(&format!("{dir}/regions"), &regions);
+}
+
+/// The driver's files again, each whole at every moment, with other regions held by guests.
+#[allow(dead_code, reason = "not every test changes the host")]
+pub(crate) fn hold(root: &Path, guests: std::ops::Range<u64>) {
+    let dir = root.join("sys/kernel/debug/x86/rmpopt");
+    let (table, regions) = belief(&guests);
+    for (name, text) in [("rmpopt-table", table), ("regions", regions)] {
+        let new = dir.join("new");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(new, dir.join(name)).unwrap();
+    }
+}
+
+/// `rmpopt-table` and `regions`.
+fn belief(guests: &std::ops::Range<u64>) -> (String, String) {
     let mut table = String::new();
     let mut regions =
         "# policy tracked, runs, first pass over, last change 1500 ms ago\n".to_owned();
     for gib in 0..2048u64 {
-        let guests = (100..300).contains(&gib);
+        let guests = guests.contains(&gib);
         let clean = !guests && gib > 0;
         let cpus = if clean { "0-1023" } else { "none" };
         let _ = writeln!(table, "Memory @{gib:3}GB: CPU(s): {cpus}");
         let (word, cores) = if clean { ("clean", 512) } else { ("unknown", 0) };
         let _ = writeln!(regions, "{gib} 1024 {word} {cores}");
     }
-    put(&format!("{dir}/rmpopt-table"), &table);
-    put(&format!("{dir}/regions"), &regions);
+    (table, regions)
 }
