@@ -17,7 +17,7 @@ use crate::process::{capture, is_installed, pipeline, run_logged};
 /// Where everything is kept, unless `RMPOPT_KERNEL_CACHE` names another folder.
 const DEFAULT_CACHE: &str = "target/kernel-env";
 /// The release whose compiler built the kernel.
-const SUITE: &str = "trixie";
+pub(crate) const SUITE: &str = "trixie";
 /// The suite the kernel comes from.
 const KERNEL_SUITE: &str = "trixie-backports";
 /// The metapackage that follows the newest kernel.
@@ -175,9 +175,21 @@ impl KernelEnv {
     }
 }
 
+/// Unpacks a minimal Debian of [`SUITE`].
+pub(crate) fn bootstrap(mirror: &Mirror, root: &Path, log: &Path) -> Result<()> {
+    let mut debootstrap = Command::new("debootstrap");
+    debootstrap.args(["--variant=minbase", "--arch=amd64"]);
+    debootstrap.arg(format!("--keyring={}", mirror.keys));
+    if mirror.address.starts_with("https:") {
+        debootstrap.arg("--include=ca-certificates");
+    }
+    debootstrap.arg(SUITE).arg(root).arg(&mirror.address);
+    run_logged(&mut debootstrap, log)
+}
+
 /// A command inside another root; the mount of `/proc` (objtool and rustfmt read it) is private to
 /// the command and vanishes with it.
-fn inside(root: &Path, program: &str) -> Command {
+pub(crate) fn inside(root: &Path, program: &str) -> Command {
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-euc"]);
     command.arg("mount -t proc proc \"$1/proc\"; exec chroot \"$@\"");
@@ -225,7 +237,7 @@ pub(crate) fn repository() -> Result<PathBuf> {
     Ok(here.parent().context("xtask stands outside a repository")?.to_owned())
 }
 
-fn cache_folder() -> Result<PathBuf> {
+pub(crate) fn cache_folder() -> Result<PathBuf> {
     let folder = match std::env::var_os("RMPOPT_KERNEL_CACHE") {
         Some(folder) if !folder.is_empty() => PathBuf::from(folder),
         _ => repository()?.join(DEFAULT_CACHE),
@@ -447,14 +459,7 @@ impl Maker {
             if root.exists() {
                 fs::remove_dir_all(&root)?;
             }
-            let mut debootstrap = Command::new("debootstrap");
-            debootstrap.args(["--variant=minbase", "--arch=amd64"]);
-            debootstrap.arg(format!("--keyring={}", mirror.keys));
-            if mirror.address.starts_with("https:") {
-                debootstrap.arg("--include=ca-certificates");
-            }
-            debootstrap.arg(SUITE).arg(&root).arg(&mirror.address);
-            run_logged(&mut debootstrap, &self.log("debootstrap"))?;
+            bootstrap(&mirror, &root, &self.log("debootstrap"))?;
             self.done("debian", SUITE)?;
         }
         if self.is_done("toolchain", &toolchain) {
@@ -589,13 +594,13 @@ fn release_in(shown: &str) -> Option<String> {
 
 /// Where the system's packages come from, and the keys that sign them.
 #[derive(Debug, PartialEq, Eq)]
-struct Mirror {
+pub(crate) struct Mirror {
     address: String,
     keys: String,
 }
 
 /// The mirror of the running system's own sources (or `RMPOPT_KERNEL_MIRROR`).
-fn mirror() -> Result<Mirror> {
+pub(crate) fn mirror() -> Result<Mirror> {
     if let Ok(address) = std::env::var("RMPOPT_KERNEL_MIRROR")
         && !address.is_empty()
     {

@@ -2,6 +2,7 @@
 
 mod bench;
 mod ci;
+mod deb;
 mod hardware_doc;
 mod kernel_boot;
 mod kernel_env;
@@ -31,6 +32,8 @@ enum Command {
     Bench(bench::Args),
     /// Run every check of this repository
     Ci(ci::Args),
+    /// Build the Debian package, and with --check install and remove it in a Debian of its own
+    Deb(deb::Args),
     /// Write the generated parts of docs/hardware.md and its picture anew, from the model
     HardwareDoc,
     /// Make the folder in which kernel modules are built for a stock distribution kernel
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Bench(args) => bench::run(&args),
         Command::Ci(args) => ci::run(&args),
+        Command::Deb(args) => deb::run(&args),
         Command::HardwareDoc => hardware_doc::run(),
         Command::KernelEnv(args) => kernel_env::run(&args),
         Command::KernelTest(args) => kernel_test::run(&args),

@@ -159,7 +159,7 @@ fn rules_and_dashboard_name_only_metrics_that_exist() {
     // A driver that counts all there is to count.
     let more = ["contradicted", "hold.longest_ns", "faults", "unclean"];
     let keys = snp_defs::Counter::ALL.iter().map(|counter| counter.name()).chain(more);
-    let stats: String = keys.map(|key| format!("{key} 1\n")).collect();
+    let stats = keys.map(|key| format!("{key} 1\n")).collect::<Vec<_>>().concat();
     let mut host: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
     host["items"]["/sys/kernel/debug/x86/rmpopt/stats"]["text"] = stats.into();
     std::fs::write(&file, host.to_string()).unwrap();
@@ -221,7 +221,7 @@ fn the_dashboard_is_one() {
 
 /// The answer of Prometheus to a query that must be good.
 fn query(prometheus: SocketAddr, expr: &str) -> Vec<Value> {
-    let encoded: String = expr.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    let encoded = expr.bytes().map(|byte| format!("%{byte:02x}")).collect::<Vec<_>>().concat();
     let body = get(prometheus, &format!("/api/v1/query?query={encoded}"), "");
     let answer: Value = serde_json::from_str(&body).unwrap();
     assert_eq!(answer["status"], "success", "{expr}: {answer}");

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::HostArgs;
 use crate::units::{exact_duration, parse_duration};
 
 /// A day, in nanoseconds.
@@ -55,6 +56,10 @@ pub(crate) struct ExportArgs {
 #[command(after_help = "What is not known has no label.\n\
     Exit codes: 0 done, 2 usage or bad input, 3 a file cannot be read or written.")]
 pub(crate) struct LabelsArgs {
+    /// Which host; with --json the labels as JSON instead of a feature file.
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+
     /// Write them to this file, whole at every moment, instead of standard output.
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
@@ -62,22 +67,6 @@ pub(crate) struct LabelsArgs {
     /// Let Node Feature Discovery drop them if they are not renewed within this time.
     #[arg(long, value_name = "DUR", value_parser = expire)]
     pub(crate) expire: Option<u64>,
-
-    /// A folder that holds proc, sys and dev of the host, instead of this machine.
-    #[arg(long, value_name = "DIR", conflicts_with = "from")]
-    pub(crate) root: Option<PathBuf>,
-
-    /// A snapshot, or a dump of CPUID (cpuid -r, InstLatX64, hwloc) or a kernel log alone.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) from: Option<PathBuf>,
-
-    /// Ask every CPU, each of which is interrupted for it.
-    #[arg(long, conflicts_with = "from")]
-    pub(crate) deep: bool,
-
-    /// As JSON instead of a feature file.
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 /// Options of `rmpopt completions`.

@@ -23,13 +23,14 @@ const MAX_VALUE: usize = 63;
 
 /// Prints or writes the labels.
 pub(crate) fn run(args: &LabelsArgs) -> Result<ExitCode, Failure> {
-    let (system, _) = super::host::system(args.from.as_deref(), args.root.as_deref(), args.deep)?;
+    let host = &args.host;
+    let (system, _) = super::host::system(host.from.as_deref(), host.root.as_deref(), host.deep)?;
     let labels = labels(&HostState::of(&system));
     let expires = args.expire.map(|nanos| {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         rfc3339((now + Duration::from_nanos(nanos)).as_secs())
     });
-    let text = if args.json {
+    let text = if host.json {
         output::json(&json!({
             "schema_version": SCHEMA_VERSION,
             "expires": expires,
