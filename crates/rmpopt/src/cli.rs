@@ -101,6 +101,11 @@ pub(crate) enum Command {
     /// Show each 1 GiB region: how many cores have it optimised, and what is known to hold it.
     Regions(RegionsArgs),
 
+    /// Watch a host on the whole screen: regions, nodes, guests, the driver, what changes.
+    ///
+    /// ? shows the keys. With --once, --frames or --json it prints for scripts (docs/top.md).
+    Top(TopArgs),
+
     /// Write all that status, doctor and regions read into one file, for a bug report.
     ///
     /// Any of them shows it again with --from (docs/snapshot.md).
@@ -187,6 +192,45 @@ pub(crate) struct RegionsArgs {
     /// A line for each region instead of the map.
     #[arg(long)]
     pub(crate) list: bool,
+}
+
+/// Options of `rmpopt top`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit codes: 0 quit or done, 2 usage or bad input, 3 a file cannot be read, \
+    4 no terminal that can be used, 130 and 143 ended by SIGINT or SIGTERM (--frames and --json)."
+)]
+pub(crate) struct TopArgs {
+    /// Which host.
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+
+    /// Time between samples, such as 500ms or 5s; 100ms to 1h.
+    #[arg(long, value_name = "DUR", default_value = "1s", value_parser = interval)]
+    pub(crate) interval: Nanos,
+
+    /// Print one frame and end; the same as --frames 1.
+    #[arg(long, conflicts_with = "frames")]
+    pub(crate) once: bool,
+
+    /// Print so many frames, or with --json samples, and end.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) frames: Option<u64>,
+
+    /// Size of printed frames: columns and rows [default: 80x24].
+    #[arg(long, value_name = "COLSxROWS", value_parser = frame_size)]
+    pub(crate) size: Option<(u16, u16)>,
+
+    /// Only ASCII characters; the default where the locale is not UTF-8.
+    #[arg(long)]
+    pub(crate) no_unicode: bool,
+}
+
+impl TopArgs {
+    /// Frames to print; `None`: no end.
+    pub(crate) fn frames(&self) -> Option<u64> {
+        if self.once { Some(1) } else { self.frames }
+    }
 }
 
 /// Options of `rmpopt snapshot`.
@@ -483,6 +527,22 @@ fn gib_range(text: &str) -> Result<(u32, u32), String> {
     }
 }
 
+fn interval(text: &str) -> Result<Nanos, String> {
+    let nanos = parse_duration(text).map_err(|e| e.to_string())?;
+    if (100_000_000..=3_600_000_000_000).contains(&nanos) {
+        return Ok(nanos);
+    }
+    Err("expected 100ms to 1h".to_owned())
+}
+
+fn frame_size(text: &str) -> Result<(u16, u16), String> {
+    let sizes = text.split_once('x').and_then(|(columns, rows)| {
+        let side = |text: &str| text.parse::<u16>().ok().filter(|n| (1..=1000).contains(n));
+        Some((side(columns)?, side(rows)?))
+    });
+    sizes.ok_or_else(|| "expected columns and rows, 1 to 1000 each, as in 80x24".to_owned())
+}
+
 fn share(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
@@ -524,6 +584,16 @@ mod tests {
         for wrong in ["", "-", "3-1", "x", "1-2-3"] {
             assert!(gib_range(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn sizes_and_intervals() {
+        assert_eq!(frame_size("200x60"), Ok((200, 60)));
+        for wrong in ["", "80", "0x1", "80x", "x24", "80x24x2", "1001x2", "-1x2"] {
+            assert!(frame_size(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(interval("500ms"), Ok(500_000_000));
+        assert!(interval("99ms").is_err() && interval("2h").is_err());
     }
 
     #[test]

@@ -37,6 +37,7 @@ fn main() -> ExitCode {
         cli::Command::Status(args) => commands::host::status(args),
         cli::Command::Doctor(args) => commands::host::doctor(args),
         cli::Command::Regions(args) => commands::host::regions(args),
+        cli::Command::Top(args) => commands::top::run(args),
         cli::Command::Snapshot(args) => commands::snapshot::run(args),
         cli::Command::Host(command) => commands::live::run(command),
         cli::Command::Export(args) => commands::export::run(args),

@@ -1,6 +1,5 @@
 //! The two streams: results on standard output, all else on standard error.
 
-use std::borrow::Cow;
 use std::fs::{OpenOptions, Permissions};
 use std::io::{self, IsTerminal as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -8,6 +7,9 @@ use std::path::{Path, PathBuf};
 
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
+use serde_json::ser::Formatter;
+pub(crate) use snp_host::harmless;
+use snp_host::steers;
 
 use crate::exit::Failure;
 
@@ -17,12 +19,16 @@ const NOTE: Style = AnsiColor::Cyan.on_default().bold();
 /// Writes a result; colours are left out where they are not wanted. A reader that has gone away
 /// is no failure.
 pub(crate) fn result(text: &str) -> Result<(), Failure> {
+    result_read(text).map(drop)
+}
+
+/// The same, and whether there is still a reader.
+pub(crate) fn result_read(text: &str) -> Result<bool, Failure> {
     let mut out = anstream::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::CannotRead(format!("standard output: cannot be written: {e}")))
-        }
-        _ => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(e) => Err(Failure::CannotRead(format!("standard output: cannot be written: {e}"))),
+        Ok(()) => Ok(true),
     }
 }
 
@@ -70,10 +76,40 @@ fn unwritten(path: &Path, error: &io::Error) -> Failure {
 }
 
 /// A result as JSON, on one line.
+/// A result as JSON, on one line. Strings may come from anywhere, and JSON lets C1 controls and bidi
+/// marks stand as they are: they are written as escapes, which mean the same.
 pub(crate) fn json(value: &impl Serialize) -> Result<String, Failure> {
-    serde_json::to_string(value)
-        .map(|json| json + "\n")
+    let mut bytes = Vec::new();
+    let mut to = serde_json::Serializer::with_formatter(&mut bytes, Harmless);
+    value
+        .serialize(&mut to)
+        .map_err(|error| Failure::BadInput(format!("the report has no JSON form: {error}")))?;
+    bytes.push(b'\n');
+    String::from_utf8(bytes)
         .map_err(|error| Failure::BadInput(format!("the report has no JSON form: {error}")))
+}
+
+/// serde_json's compact form without a character that steers a terminal.
+struct Harmless;
+
+impl Formatter for Harmless {
+    fn write_string_fragment<W: ?Sized + io::Write>(
+        &mut self,
+        to: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        let mut rest = fragment;
+        while let Some(at) = rest.find(steers) {
+            let (plain, from) = rest.split_at(at);
+            to.write_all(plain.as_bytes())?;
+            let mut chars = from.chars();
+            for unit in chars.next().unwrap_or_default().encode_utf16(&mut [0; 2]) {
+                write!(to, "\\u{unit:04x}")?;
+            }
+            rest = chars.as_str();
+        }
+        to.write_all(rest.as_bytes())
+    }
 }
 
 /// Says why the command failed.
@@ -84,15 +120,6 @@ pub(crate) fn error(failure: &Failure) {
 /// Says something the user should know.
 pub(crate) fn note(text: &str) {
     to_stderr(&format!("{NOTE}note:{NOTE:#} {}\n", harmless(text)));
-}
-
-/// Text that comes from files and names, for a terminal: what would steer it is shown instead.
-pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
-    if !text.contains(char::is_control) {
-        return Cow::Borrowed(text);
-    }
-    let show = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
-    Cow::Owned(text.chars().map(show).collect())
 }
 
 /// Whether someone is watching standard error.
@@ -158,6 +185,11 @@ mod tests {
     fn nothing_steers_the_terminal() {
         assert_eq!(harmless("pod-1: 5 µs"), "pod-1: 5 µs");
         assert_eq!(harmless("\u{1b}[31mred\u{7}\u{9b}1m"), "\\u{1b}[31mred\\u{7}\\u{9b}1m");
+    fn json_steers_nothing_and_means_the_same() {
+        let odd = "a\u{1b}\n\"\u{9b}\u{202e}\u{e0041}\\b µ";
+        let json = json(&odd).unwrap();
+        assert_eq!(json, "\"a\\u001b\\n\\\"\\u009b\\u202e\\udb40\\udc41\\\\b µ\"\n");
+        assert_eq!(serde_json::from_str::<String>(&json).unwrap(), odd);
     }
 
     #[test]

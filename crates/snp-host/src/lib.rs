@@ -76,6 +76,6 @@ pub use self::input::{
 pub use self::kernel_log::{CpuTopo, KernelFacts, Rmp, RmpSegment, SratRange};
 pub use self::lscpu::Lscpu;
 pub use self::numactl::{NumaNode, Numactl};
-pub use self::place::At;
+pub use self::place::{At, harmless, steers};
 pub use self::topology::{CpuShape, MAX_CPUS, TopologyError};
 pub use self::trace::{TraceError, TraceKind};

@@ -36,7 +36,7 @@ pub(crate) fn run(args: &DecodeArgs) -> Result<ExitCode, Failure> {
         output::note(&format!("{}: is empty", empty.file.as_deref().unwrap_or_default()));
     }
     let text = if args.json {
-        decode_json(&inputs)
+        output::json(&decode_json(&inputs))?
     } else {
         let view = View { unicode: output::locale_is_utf8() };
         view.decoded(&inputs, output::stdout_width())

@@ -98,6 +98,15 @@ pub(crate) fn regions(args: &RegionsArgs) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What a file that was sent says: a state that does not go on, and when it was taken, in seconds
+/// since 1970 (0 if that is not known).
+pub(super) fn still(file: &std::path::Path) -> Result<(HostState, u64), Failure> {
+    let name = file.display().to_string();
+    let text = read_text(file)?;
+    let taken_s = Record::parse(&text).map_or(0, |record| record.taken_s);
+    Ok((HostState::of(&from_text(&name, text)?), taken_s))
+}
+
 fn view() -> View {
     View { unicode: output::locale_is_utf8() }
 }

@@ -14,3 +14,4 @@ pub(crate) mod live;
 pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod snapshot;
+pub(crate) mod top;

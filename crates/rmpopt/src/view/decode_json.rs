@@ -8,8 +8,8 @@ use super::DecodedInput;
 /// Version of the object's shape.
 const SCHEMA_VERSION: u32 = 1;
 
-/// All of it, as one line.
-pub(crate) fn decode_json(inputs: &[DecodedInput]) -> String {
+/// All of it.
+pub(crate) fn decode_json(inputs: &[DecodedInput]) -> Value {
     let findings = inputs.iter().flat_map(|input| {
         input.decoded.findings.iter().map(|found| finding(input.file.as_deref(), found))
     });
@@ -17,7 +17,7 @@ pub(crate) fn decode_json(inputs: &[DecodedInput]) -> String {
         let all = inputs.iter().flat_map(|input| &input.decoded.findings);
         all.filter(|finding| finding.severity == severity).count()
     };
-    let object = json!({
+    json!({
         "schema_version": SCHEMA_VERSION,
         "inputs": inputs.iter().filter(|input| input.file.is_some()).map(input).collect::<Vec<_>>(),
         "counts": {
@@ -27,8 +27,7 @@ pub(crate) fn decode_json(inputs: &[DecodedInput]) -> String {
         },
         "worst": inputs.iter().filter_map(|input| input.decoded.worst).max().map(Severity::name),
         "findings": findings.collect::<Vec<_>>(),
-    });
-    format!("{object}\n")
+    })
 }
 
 fn input(input: &DecodedInput) -> Value {

@@ -154,7 +154,7 @@ fn driver(put: &dyn Fn(&str, &str)) {
     let dir = "sys/kernel/debug/x86/rmpopt";
     put(
         &format!("{dir}/stats"),
-        "rmpopt.executed 1048576\nrmpopt.clean 1048000\nrmpopt.dirty 576\nresults.stale 0\naudits.failed 0\ncontradicted 0\nfaults 0\nunclean 0\n",
+        "rmpopt.executed 1048576\nwakeups 512\npasses 1\ninterruptions.total 512\ncpu.taken_ns 5000000\nhold.longest_ns 98000\naudits.run 4096\nrmpopt.clean 1048000\nrmpopt.dirty 576\nresults.stale 0\naudits.failed 0\ncontradicted 0\nfaults 0\nunclean 0\n",
     );
     let (table, regions) = belief(&(100..300));
     put(&format!("{dir}/rmpopt-table"), &table);

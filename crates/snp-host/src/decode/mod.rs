@@ -16,6 +16,7 @@
 
 mod codes;
 mod context;
+mod driver;
 mod entry;
 mod fault;
 mod finding;

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use super::finding::Finding;
 use super::template::{Captures, Template};
-use super::{entry, fault, firmware, guest, iommu, kvm, rmpopt, table, update};
+use super::{driver, entry, fault, firmware, guest, iommu, kvm, rmpopt, table, update};
 
 /// One wording of one line.
 #[derive(Clone, Copy)]
@@ -29,13 +29,14 @@ impl Pattern {
 }
 
 /// Families in the order in which they are tried; inside of one, the longer wording comes first.
-pub(super) const FAMILIES: [&[Pattern]; 9] = [
+pub(super) const FAMILIES: [&[Pattern]; 10] = [
     table::PATTERNS,
     update::PATTERNS,
     entry::PATTERNS,
     fault::PATTERNS,
     iommu::PATTERNS,
     rmpopt::PATTERNS,
+    driver::PATTERNS,
     guest::PATTERNS,
     kvm::PATTERNS,
     firmware::PATTERNS,

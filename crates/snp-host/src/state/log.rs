@@ -35,6 +35,8 @@ pub struct Log {
     #[serde(skip)]
     first: BTreeMap<&'static str, Finding>,
     #[serde(skip)]
+    last: BTreeMap<&'static str, String>,
+    #[serde(skip)]
     pub(super) facts: KernelFacts,
     #[serde(skip)]
     pub(super) map: Option<crate::e820::MemoryMap>,
@@ -54,6 +56,7 @@ impl Log {
         let from = last.filter(|_| boots.len() > 1).map_or(0, |boot| boot.line);
         for finding in findings.into_iter().filter(|finding| finding.line >= from) {
             *log.findings.entry(finding.kind).or_default() += 1;
+            log.last.insert(finding.kind, crate::place::quoted_long(&finding.text));
             log.first.entry(finding.kind).or_insert(finding);
         }
         match KernelFacts::parse(path, text) {
@@ -71,6 +74,11 @@ impl Log {
     /// How often a kind occurs.
     pub fn count(&self, kind: &str) -> u64 {
         self.findings.get(kind).copied().unwrap_or(0)
+    }
+
+    /// The last finding of a kind: its line, control characters shown.
+    pub fn last_text(&self, kind: &str) -> Option<&str> {
+        self.last.get(kind).map(String::as_str)
     }
 
     /// The first finding of a kind: its line, control characters shown.

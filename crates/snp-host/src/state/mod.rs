@@ -9,6 +9,7 @@ mod regions;
 mod registers;
 mod rmp;
 mod sources;
+mod watch;
 
 use serde::Serialize;
 
@@ -21,6 +22,7 @@ pub use self::regions::{RegionKind, RegionState};
 pub use self::registers::{Register, Rmpopt, Snp, Value, WindowState};
 pub use self::rmp::{Range, RmpState};
 pub use self::sources::Source;
+pub use self::watch::Watch;
 use crate::system::System;
 
 /// Version of the JSON of [`HostState`], of the regions and of the checks.
@@ -82,7 +84,11 @@ pub struct CpuState {
 impl HostState {
     /// Puts together what was read.
     pub fn of(system: &System) -> Self {
-        let log = Log::of(system);
+        Self::with_log(system, Log::of(system))
+    }
+
+    /// The same where what the log says is known already.
+    fn with_log(system: &System, log: Log) -> Self {
         let ram = regions::ram(system, &log);
         let (ram_source, spans) = ram.as_ref().map_or((None, &[][..]), |(s, r)| (Some(*s), &r[..]));
         // Blocks end after RAM does: by them nothing can be said to be uncovered.

@@ -3,6 +3,8 @@
 //! What memory such a guest has is not visible from here: private pages lie in guest_memfd, which
 //! no file of the VMM's process shows (spec/ecosystem.md 4.4).
 
+use std::collections::HashMap;
+
 use super::error::Got;
 use super::root::Root;
 use crate::number::decimal;
@@ -43,6 +45,42 @@ pub(super) fn guests(root: &Root) -> Got<Vec<GuestProcess>> {
     root.keep_names("/proc", &names);
     found.sort_by_key(|guest| guest.pid);
     Ok(found)
+}
+
+/// Processes that were looked at before, for a reader that comes again and again: a command line
+/// seldom changes, and a big host has thousands of them.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// By process id: what its command line said, and how often it was looked at.
+    by_pid: HashMap<u64, (Option<GuestProcess>, u8)>,
+}
+
+/// How often a new process is looked at: it has its parent's command line until it runs its program.
+const LOOKS: u8 = 3;
+
+impl Seen {
+    /// The SNP guests of now; reads only what is new. Nothing goes into a record.
+    pub(super) fn again(&mut self, root: &Root) -> Got<Vec<GuestProcess>> {
+        let pids: Vec<u64> =
+            root.names_unkept("/proc")?.iter().filter_map(|name| decimal(name)).collect();
+        let mut before = std::mem::take(&mut self.by_pid);
+        for pid in pids {
+            let (known, looks) = before.remove(&pid).unwrap_or_default();
+            let now = if looks < LOOKS {
+                let text = root.text_unkept(&format!("/proc/{pid}/cmdline"));
+                let guest = text.ok().and_then(|text| of_cmdline(pid, &text));
+                (guest, looks + 1)
+            } else {
+                (known, looks)
+            };
+            self.by_pid.insert(pid, now);
+        }
+        let guests = self.by_pid.values().filter_map(|(guest, _)| guest.clone());
+        let mut guests: Vec<GuestProcess> = guests.collect();
+        guests.sort_by_key(|guest| guest.pid);
+        guests.truncate(MAX_GUESTS);
+        Ok(guests)
+    }
 }
 
 /// What a command line (arguments ended by NUL, as in `/proc/PID/cmdline`) says; `None` if it is no

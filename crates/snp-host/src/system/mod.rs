@@ -19,6 +19,7 @@ mod nodes;
 mod params;
 mod record;
 mod redact;
+mod refresh;
 mod rmpopt_table;
 mod root;
 mod sys;
@@ -38,6 +39,7 @@ pub use self::msr::{Values, parse_rdmsr, rdmsr_path};
 pub use self::nodes::Node;
 pub use self::params::{Asids, flag};
 pub use self::record::{Record, SNAPSHOT_FORMAT, SNAPSHOT_VERSION};
+pub use self::refresh::Refresher;
 pub use self::rmpopt_table::{RmpoptTable, TABLE_PATHS};
 pub use self::root::{MAX_INTERFACE_BYTES, Root};
 
@@ -97,12 +99,9 @@ impl System {
             Ok(cpus) => cpus.online.iter().take(1).collect(),
             Err(_) => vec![0],
         };
-        let text = |path: &str| root.text(path);
-        let stats =
-            text(STATS).and_then(|t| parse_stats(&t).map_err(|why| ReadError::new(STATS, why)));
+        let stats = stats(root);
         let ours = stats.is_ok();
-        let regions = text(REGIONS)
-            .and_then(|t| ModuleRegions::parse(&t).map_err(|why| ReadError::new(REGIONS, why)));
+        let regions = regions(root);
         Self {
             deep,
             cpuid: Cpuid::read(root, &asked),
@@ -132,6 +131,18 @@ impl System {
         let empty = Root::snapshot(Record::default());
         Self { log: Ok((file.to_owned(), log)), deep: true, ..Self::read(&empty, true) }
     }
+}
+
+/// Our module's counters.
+fn stats(root: &Root) -> Got<BTreeMap<String, u64>> {
+    let text = root.text(STATS)?;
+    parse_stats(&text).map_err(|why| ReadError::new(STATS, why))
+}
+
+/// Our module's regions.
+fn regions(root: &Root) -> Got<ModuleRegions> {
+    let text = root.text(REGIONS)?;
+    ModuleRegions::parse(&text).map_err(|why| ReadError::new(REGIONS, why))
 }
 
 /// The table, newest path first. Upstream's asks every CPU about every region.

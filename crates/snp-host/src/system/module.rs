@@ -61,6 +61,11 @@ pub struct ModuleRegion {
 }
 
 impl ModuleRegions {
+    /// The head alone, of a text that may be cut behind it; there are no rows then.
+    pub fn head(text: &str) -> Option<Self> {
+        head_of(text.lines().next()?)
+    }
+
     /// Reads the file.
     pub fn parse(text: &str) -> Result<Self, Why> {
         let mut lines = text.lines().enumerate();

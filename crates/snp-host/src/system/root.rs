@@ -86,6 +86,17 @@ impl Root {
             .map_err(|why| ReadError::new(path, why))
     }
 
+    /// The first `N` bytes of a text, not kept in the record.
+    pub(super) fn head<const N: usize>(&self, path: &str) -> Got<String> {
+        let bytes = match &self.kind {
+            Kind::Live(tree) | Kind::Tree(tree) => tree.head::<N>(path),
+            Kind::Snapshot(record) => record.text(path, MAX_INTERFACE_BYTES),
+        };
+        bytes
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .map_err(|why| ReadError::new(path, why))
+    }
+
     /// Keeps an answer; what is absent stays so without being kept.
     pub(super) fn keep_text(&self, path: &str, got: &Got<String>) {
         match got {

@@ -95,6 +95,14 @@ impl Tree {
         if bytes.len() as u64 > limit { Err(Why::TooLarge { limit }) } else { Ok(bytes) }
     }
 
+    /// The first bytes of a file, `N` at most.
+    pub(super) fn head<const N: usize>(&self, path: &str) -> Result<Vec<u8>, Why> {
+        let (file, _) = self.file(path)?;
+        let mut bytes = Vec::new();
+        file.take(N as u64).read_to_end(&mut bytes).map_err(|e| io_why(&e))?;
+        Ok(bytes)
+    }
+
     /// Exactly `N` bytes at an offset, as MSR and CPUID devices give them.
     pub(super) fn read_at<const N: usize>(&self, path: &str, offset: u64) -> Result<[u8; N], Why> {
         let mut last = self.last.borrow_mut();

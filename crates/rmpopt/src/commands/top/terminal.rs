@@ -1,0 +1,74 @@
+//! The terminal: taken, and given back whatever happens.
+
+use std::io::{self, BufWriter, Stdout, Write as _, stdout};
+use std::panic;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ratatui::Terminal;
+use ratatui::backend::CrosstermBackend;
+use ratatui::crossterm::cursor::Show;
+use ratatui::crossterm::execute;
+use ratatui::crossterm::terminal::{
+    EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+};
+
+use crate::exit::Failure;
+
+/// Whether the terminal is ours now.
+static TAKEN: AtomicBool = AtomicBool::new(false);
+
+/// A terminal that is given back when this is dropped.
+pub(super) struct Screen {
+    pub(super) terminal: Terminal<CrosstermBackend<BufWriter<Stdout>>>,
+}
+
+fn failed(error: io::Error) -> Failure {
+    Failure::Unsupported(format!("the terminal cannot be used: {error}"))
+}
+
+impl Screen {
+    /// Takes it. A panic gives it back before it says why, whichever thread panics.
+    pub(super) fn take() -> Result<Self, Failure> {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            give_back();
+            before(info);
+        }));
+        enter().map_err(failed)?;
+        let backend = CrosstermBackend::new(BufWriter::with_capacity(1 << 16, stdout()));
+        let terminal = Terminal::new(backend).map_err(failed)?;
+        Ok(Self { terminal })
+    }
+
+    /// Takes it again, after it was given back or somebody else had it.
+    pub(super) fn take_again(&mut self) -> Result<(), Failure> {
+        enter().map_err(failed)?;
+        self.terminal.clear().map_err(failed)
+    }
+
+    /// Whether the terminal is still ours: a panic of another thread gives it back.
+    pub(super) fn is_ours() -> bool {
+        TAKEN.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        give_back();
+    }
+}
+
+fn enter() -> io::Result<()> {
+    enable_raw_mode()?;
+    TAKEN.store(true, Ordering::SeqCst);
+    execute!(stdout(), EnterAlternateScreen)
+}
+
+/// Gives the terminal back, once. A terminal that is gone needs nothing.
+pub(super) fn give_back() {
+    if TAKEN.swap(false, Ordering::SeqCst) {
+        let _ = execute!(stdout(), LeaveAlternateScreen, Show);
+        let _ = disable_raw_mode();
+        let _ = stdout().flush();
+    }
+}
