@@ -27,7 +27,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
+    let cli = cli::Cli::try_parse().unwrap_or_else(|error| output::usage(&error));
     cli.color.apply();
     let result = match &cli.command {
         cli::Command::Run(args) => commands::run::run(args),

@@ -117,6 +117,18 @@ pub(crate) fn error(failure: &Failure) {
     to_stderr(&format!("{ERROR}error:{ERROR:#} {}\n", harmless(&failure.to_string())));
 }
 
+/// Ends the process as clap would, for help, version or wrong usage. What was given on the command
+/// line is quoted in the message, and may have come from anywhere.
+pub(crate) fn usage(error: &clap::Error) -> ! {
+    let text = error.to_string();
+    if text.contains(|c| steers(c) && c != '\n') {
+        let lines: Vec<_> = text.lines().map(harmless).collect();
+        to_stderr(&format!("{}\n", lines.join("\n")));
+        std::process::exit(error.exit_code());
+    }
+    error.exit()
+}
+
 /// Says something the user should know.
 pub(crate) fn note(text: &str) {
     to_stderr(&format!("{NOTE}note:{NOTE:#} {}\n", harmless(text)));
@@ -185,6 +197,9 @@ mod tests {
     fn nothing_steers_the_terminal() {
         assert_eq!(harmless("pod-1: 5 µs"), "pod-1: 5 µs");
         assert_eq!(harmless("\u{1b}[31mred\u{7}\u{9b}1m"), "\\u{1b}[31mred\\u{7}\\u{9b}1m");
+    }
+
+    #[test]
     fn json_steers_nothing_and_means_the_same() {
         let odd = "a\u{1b}\n\"\u{9b}\u{202e}\u{e0041}\\b µ";
         let json = json(&odd).unwrap();

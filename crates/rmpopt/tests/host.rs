@@ -27,7 +27,7 @@ fn text(path: &Path) -> &str {
 
 #[test]
 fn a_tree_and_its_snapshot_say_the_same() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = fake_host::dir();
     let (tree, file) = (dir.path().join("tree"), dir.path().join("s.json"));
     fake_host::write(&tree);
     let (tree, file) = (text(&tree), text(&file));
@@ -50,7 +50,7 @@ fn a_tree_and_its_snapshot_say_the_same() {
 
 #[test]
 fn facts_of_a_big_host() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = fake_host::dir();
     fake_host::write(dir.path());
     let root = text(dir.path());
     let status = json(&["status", "--json", "--root", root]);
@@ -128,7 +128,7 @@ fn a_snapshot_is_replaced_only_if_asked() {
 
 #[test]
 fn regions_are_filtered() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = fake_host::dir();
     fake_host::write(dir.path());
     let root = text(dir.path());
     let count = |args: &[&str]| {
@@ -147,7 +147,7 @@ fn regions_are_filtered() {
 
 #[test]
 fn nothing_steers_the_terminal() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = fake_host::dir();
     fake_host::write(dir.path());
     let root = text(dir.path());
     for args in [&["status", "--root", root][..], &["status", "--json", "--root", root]] {
@@ -160,7 +160,7 @@ fn nothing_steers_the_terminal() {
 
 #[test]
 fn redaction_takes_names_out() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = fake_host::dir();
     let (tree, file) = (dir.path().join("tree"), dir.path().join("s.json"));
     fake_host::write(&tree);
     rmpopt(&["snapshot", "--redact", "--root", text(&tree), "-o", text(&file)]).code(0);
@@ -175,7 +175,7 @@ fn redaction_takes_names_out() {
 
 #[test]
 fn links_do_not_lead_out_of_a_tree() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = fake_host::dir();
     let (tree, outside) = (dir.path().join("tree"), dir.path().join("outside"));
     fake_host::write(&outside);
     std::fs::create_dir_all(tree.join("proc")).unwrap();

@@ -6,6 +6,7 @@
 
 #[path = "../../rmpopt/tests/fake_host/mod.rs"]
 mod fake_host;
+mod svg;
 
 use std::fs;
 use std::path::Path;
@@ -13,19 +14,26 @@ use std::time::Duration;
 
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
+use ratatui::buffer::Buffer;
 use snp_host::state::RegionKind;
 use snp_host::system::Root;
 use snp_top::{Key, Look, Model, Record, Sample, Sampler, draw};
 
 const PLAIN: Look = Look { unicode: true, colour: false };
+const COLOUR: Look = Look { unicode: true, colour: true };
 const ASCII: Look = Look { unicode: false, colour: false };
 /// 2026-06-01 12:00:00 UTC.
 const NOON: u64 = 1_780_315_200_000;
 
-fn frame(model: &mut Model, look: Look, (columns, rows): (u16, u16)) -> String {
+fn buffer(model: &mut Model, look: Look, (columns, rows): (u16, u16)) -> Buffer {
     let mut terminal = Terminal::new(TestBackend::new(columns, rows)).unwrap();
     terminal.draw(|frame| draw(model, look, frame.buffer_mut())).unwrap();
-    let cells = terminal.backend().buffer().content();
+    terminal.backend().buffer().clone()
+}
+
+fn frame(model: &mut Model, look: Look, (columns, rows): (u16, u16)) -> String {
+    let buffer = buffer(model, look, (columns, rows));
+    let cells = buffer.content();
     let line = |row: &[ratatui::buffer::Cell]| {
         let text: String = row.iter().map(ratatui::buffer::Cell::symbol).collect();
         format!("{}\n", text.trim_end())
@@ -42,8 +50,12 @@ struct Host {
 
 impl Host {
     fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = fake_host::dir();
         fake_host::write(dir.path());
+        Self::of(dir)
+    }
+
+    fn of(dir: tempfile::TempDir) -> Self {
         let sampler = Sampler::new(Root::tree(dir.path()).unwrap(), false);
         let mut host = Self { dir, sampler, model: Model::new() };
         host.sample();
@@ -73,8 +85,13 @@ impl Host {
         const DEBUG: &str = "sys/kernel/debug/x86/rmpopt";
         self.edit(&format!("{DEBUG}/rmpopt-table"), |text| {
             let row = |line: &str| {
-                let gib: u32 = line["Memory @".len()..].split('G').next().unwrap().trim().parse().unwrap();
-                if (100..200).contains(&gib) { line.replace("none", "0-1023") } else { line.to_owned() }
+                let gib: u32 =
+                    line["Memory @".len()..].split('G').next().unwrap().trim().parse().unwrap();
+                if (100..200).contains(&gib) {
+                    line.replace("none", "0-1023")
+                } else {
+                    line.to_owned()
+                }
             };
             text.lines().map(|line| row(line) + "\n").collect()
         });
@@ -91,11 +108,61 @@ impl Host {
 
 fn same_as_kept(name: &str, shown: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/frames").join(name);
+    same_as_file(&path, shown);
+}
+
+fn same_as_file(path: &Path, shown: &str) {
     if std::env::var_os("UPDATE_FRAMES").is_some() {
-        fs::write(&path, shown).unwrap();
+        fs::write(path, shown).unwrap();
     }
-    let kept = fs::read_to_string(&path).unwrap();
-    assert!(kept == shown, "{name} differs; it is now:\n{shown}");
+    let kept = fs::read_to_string(path).unwrap();
+    assert!(kept == shown, "{} differs; it is now:\n{shown}", path.display());
+}
+
+/// The picture of the README: a host of 2 TiB in the middle of a pass after a guest's end.
+#[test]
+fn the_picture_of_the_readme() {
+    let dir = fake_host::dir();
+    fake_host::write_of(dir.path(), 2 << 40);
+    let mut host = Host::of(dir);
+    for (pid, name, gib) in
+        [(5001, "db-1", 64), (5002, "db-2", 64), (5003, "cache", 32), (5004, "batch-7", 40)]
+    {
+        let line = format!(
+            "/usr/bin/qemu-system-x86_64\0-name\0{name}\0-m\0{gib}G\0-object\0sev-snp-guest,id=sev0\0"
+        );
+        let to = host.dir.path().join(format!("proc/{pid}"));
+        fs::create_dir_all(&to).unwrap();
+        fs::write(to.join("cmdline"), line).unwrap();
+    }
+    fs::remove_dir_all(host.dir.path().join("proc/4712")).unwrap();
+    host.sample();
+    host.guest_ends();
+    // Half of the cores have a part of it already.
+    host.edit("sys/kernel/debug/x86/rmpopt/rmpopt-table", |text| {
+        let row = |line: &str| {
+            let gib: u32 =
+                line["Memory @".len()..].split('G').next().unwrap().trim().parse().unwrap();
+            match gib {
+                150..200 => line.replace("0-1023", "0-255,512-767"),
+                1200..1240 | 1600..1664 => line.replace("0-1023", "none"),
+                _ => line.to_owned(),
+            }
+        };
+        text.lines().map(|line| row(line) + "\n").collect()
+    });
+    host.sample();
+    let buffer = buffer(&mut host.model, COLOUR, (120, 34));
+    let to = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/images/top.svg");
+    same_as_file(&to, &svg::of(&buffer));
+}
+
+/// Not a test: writes the host of files to a folder, to try things on (docs/top.md).
+#[test]
+#[ignore = "writes to the folder that RMPOPT_FAKE_HOST names"]
+fn write_a_host() {
+    let to = std::env::var_os("RMPOPT_FAKE_HOST").expect("RMPOPT_FAKE_HOST names a folder");
+    fake_host::write(Path::new(&to));
 }
 
 #[test]
@@ -108,7 +175,9 @@ fn frames_of_all_sizes() {
     same_as_kept("80x24-ascii.txt", &frame(model, ASCII, (80, 24)));
     same_as_kept("200x60.txt", &frame(model, PLAIN, (200, 60)));
     same_as_kept("20x5.txt", &frame(model, PLAIN, (20, 5)));
-    for size in [(1, 1), (2, 1), (1, 9), (3, 3), (40, 10), (119, 17), (120, 17), (500, 200), (80, 1)] {
+    for size in
+        [(1, 1), (2, 1), (1, 9), (3, 3), (40, 10), (119, 17), (120, 17), (500, 200), (80, 1)]
+    {
         let shown = frame(model, PLAIN, size);
         assert_eq!(shown.lines().count(), usize::from(size.1), "{size:?}");
         for key in [Key::Down, Key::End, Key::PageUp, Key::Home, Key::ZoomIn, Key::NextNode] {
@@ -146,7 +215,9 @@ fn a_source_that_vanishes_is_no_end() {
     }
     let changes = host.sample();
     let text: String = changes.iter().map(|change| format!("{}\n", change.text)).collect();
-    for words in ["rmpopt-table is gone", "driver-stats is gone", "driver: ", "unknown, was optimised"] {
+    for words in
+        ["rmpopt-table is gone", "driver-stats is gone", "driver: ", "unknown, was optimised"]
+    {
         assert!(text.contains(words), "{words}: {text}");
     }
     let shown = frame(&mut host.model, PLAIN, (100, 40));
@@ -203,7 +274,11 @@ fn keys_steer_what_is_shown() {
     model.press(Key::Right);
     model.press(Key::Right);
     assert_eq!(model.cursor, Some(56), "GiB 2 to 55 have no RAM");
-    assert!(shows(model).contains("GiB 56: optimised; node 0; 512 of 512 cores"), "{}", shows(model));
+    assert!(
+        shows(model).contains("GiB 56: optimised; node 0; 512 of 512 cores"),
+        "{}",
+        shows(model)
+    );
     model.press(Key::Left);
     assert_eq!(model.cursor, Some(1));
     model.press(Key::End);
@@ -216,7 +291,10 @@ fn keys_steer_what_is_shown() {
     host.guest_ends();
     host.sample();
     let held = frame(&mut host.model, PLAIN, (120, 40));
-    assert!(held.contains("PAUSED") && held.contains("web") && held.contains("guest ended"), "{held}");
+    assert!(
+        held.contains("PAUSED") && held.contains("web") && held.contains("guest ended"),
+        "{held}"
+    );
     host.model.press(Key::Pause);
     let shown = frame(&mut host.model, PLAIN, (120, 40));
     assert!(!shown.contains("PAUSED") && !shown.contains(" web  "), "{shown}");

@@ -276,7 +276,7 @@ impl<'de, T: FromStr<Err = UnknownChoice>> Deserialize<'de> for Choice<T> {
 impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         written(deserializer, "a text in quotes", |text| {
-            if text.chars().any(char::is_control) {
+            if text.contains(snp_host::steers) {
                 return Err("expected a text of one line, found control characters");
             }
             Ok(Self(text.to_owned()))
@@ -289,7 +289,7 @@ impl<'de> Deserialize<'de> for Paragraph {
         written(deserializer, "a text in quotes", |text| {
             let words: Vec<&str> = text.split_ascii_whitespace().collect();
             let text = words.join(" ");
-            if text.chars().any(char::is_control) {
+            if text.contains(snp_host::steers) {
                 return Err("expected a text, found control characters");
             }
             Ok(Self(text))

@@ -1,4 +1,9 @@
 //! A complete host as files: the venice-2p of the scenarios with 12 TiB, 1,024 CPUs, two guests.
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "shared by tests and the bench, none uses all of it"
+)]
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -13,14 +18,26 @@ pub(crate) const CPUS: u32 = 1024;
 /// RAM below the hole for devices, and where RAM goes on: after the RMP's segments.
 const LOW: u64 = 2 * GIB;
 const HIGH: u64 = 56 * GIB;
-/// The end of RAM; 12 TiB of it.
-const END: u64 = HIGH + 12 * 1024 * GIB - LOW;
+/// The most RAM that it may have.
+pub(crate) const TIB_12: u64 = 12 * 1024 * GIB;
 /// Each segment covers 64 GiB and has 256 MiB of entries.
 const SEGMENT: u64 = 64 * GIB;
 
+/// A folder for it: in memory where there is such a place, since it has 8,000 files.
+pub(crate) fn dir() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    made.or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 /// Writes it all below `root`.
 pub(crate) fn write(root: &Path) {
-    all(&|path, text| {
+    write_of(root, TIB_12);
+}
+
+/// Writes it all below `root`, with so many bytes of RAM: whole TiB.
+pub(crate) fn write_of(root: &Path, ram: u64) {
+    all(ram, &|path, text| {
         let path = root.join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
@@ -28,10 +45,9 @@ pub(crate) fn write(root: &Path) {
 }
 
 /// The same host as a snapshot: one file instead of ten thousand.
-#[allow(dead_code, reason = "some tests need the files")]
 pub(crate) fn snapshot(file: &Path) {
     let items: RefCell<BTreeMap<String, Value>> = RefCell::default();
-    all(&|path, text| {
+    all(TIB_12, &|path, text| {
         let (mut items, mut path) = (items.borrow_mut(), format!("/{path}"));
         items.insert(path.clone(), json!({ "text": text }));
         while let Some((folder, name)) =
@@ -55,10 +71,11 @@ pub(crate) fn snapshot(file: &Path) {
 }
 
 /// Puts every file: its path, and its text.
-fn all(put: &dyn Fn(&str, &str)) {
+fn all(ram: u64, put: &dyn Fn(&str, &str)) {
+    let end = HIGH + ram - LOW;
     cpus(put);
-    memory(put);
-    put("var/log/dmesg", &log());
+    memory(put, end);
+    put("var/log/dmesg", &log(end));
     put("sys/module/kvm_amd/parameters/sev_snp", "Y\n");
     put("sys/module/ccp/parameters/init_ex_path", "(null)\n");
     put("sys/module/rmpopt/parameters/policy", "tracked\n");
@@ -106,20 +123,20 @@ fn cpus(put: &dyn Fn(&str, &str)) {
     }
 }
 
-fn memory(put: &dyn Fn(&str, &str)) {
+fn memory(put: &dyn Fn(&str, &str), end: u64) {
     put(
         "proc/iomem",
         &format!(
             "00000000-{:x} : System RAM\n  01000000-01ffffff : Kernel code\n{LOW:x}-{:x} : Reserved\n{HIGH:x}-{:x} : System RAM\n",
             LOW - 1,
             HIGH - 1,
-            END - 1
+            end - 1
         ),
     );
     let blocks = "sys/devices/system/memory";
     put(&format!("{blocks}/block_size_bytes"), "80000000\n");
-    let half = HIGH / (2 * GIB) + 3071;
-    for block in std::iter::once(0).chain(HIGH / (2 * GIB)..END / (2 * GIB)) {
+    let half = (HIGH + end) / (4 * GIB) - 1;
+    for block in std::iter::once(0).chain(HIGH / (2 * GIB)..end / (2 * GIB)) {
         let node = u32::from(block >= half);
         put(&format!("sys/devices/system/node/node{node}/memory{block}"), "");
     }
@@ -132,12 +149,12 @@ fn memory(put: &dyn Fn(&str, &str)) {
     put("sys/kernel/mm/hugepages/hugepages-1048576kB/free_hugepages", "0\n");
 }
 
-fn log() -> String {
+fn log(end: u64) -> String {
     let mut log = "[    0.000000] Linux version 7.3.4 (joe@secret-build) (gcc)\n\
         [    0.000000] Command line: root=UUID=secret-uuid\n\
         [    0.100000] SEV-SNP: Segmented RMP base table physical range [0x0000000100000000 - 0x0000000100005000]\n\
         [    0.100000] SEV-SNP: Segmented RMP using 64GB segments\n".to_owned();
-    for n in 0..END.div_ceil(SEGMENT) {
+    for n in 0..end.div_ceil(SEGMENT) {
         let table = 5 * GIB + n * (SEGMENT / 256);
         let covers = n * SEGMENT;
         let _ = writeln!(

@@ -96,7 +96,7 @@ pub(super) fn driver_line(canvas: &mut Canvas<'_>, area: Rect, model: &mut Model
         (Some(r), _) if r.cores_enabled > 0 => {
             let style =
                 if r.cores_enabled == r.cores_asked { canvas.good() } else { canvas.fair() };
-            (format!("on on {} of {} cores asked", r.cores_enabled, r.cores_asked), style)
+            (format!("on {} of {} cores", r.cores_enabled, r.cores_asked), style)
         }
         (Some(_), _) => ("off".to_owned(), canvas.bad()),
         (None, Some(false)) => ("not in this CPU".to_owned(), canvas.fair()),

@@ -31,8 +31,8 @@ impl fmt::Display for Escaped<'_> {
                 '"' => f.write_str("&quot;")?,
                 '\'' => f.write_str("&#39;")?,
                 // What steers the direction of text could make it read as something else.
-                '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => f.write_char('\u{fffd}')?,
                 c if c.is_control() => f.write_char(' ')?,
+                c if snp_host::steers(c) => f.write_char('\u{fffd}')?,
                 c => f.write_char(c)?,
             }
         }
