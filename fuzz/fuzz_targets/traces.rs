@@ -4,10 +4,10 @@
 use libfuzzer_sys::fuzz_target;
 use snp_host::TraceKind;
 use snp_host::trace::openb::PodList;
-use snp_host::trace::vms::VmTrace;
+use snp_host::trace::vms::VmList;
 
 fuzz_target!(|text: &str| {
     let _ = TraceKind::of_header(text);
     let _ = PodList::parse("f", text);
-    let _ = VmTrace::parse("f", text.as_bytes());
+    let _ = VmList::parse("f", text.as_bytes());
 });

@@ -6,6 +6,7 @@
 mod bench;
 mod compare;
 mod deny;
+mod fuzz;
 mod hygiene;
 mod kernel;
 mod layering;
@@ -41,6 +42,9 @@ pub(crate) struct Args {
     /// Also build the module and boot it in QEMU (needs root, about ten minutes the first time)
     #[arg(long)]
     kernel: bool,
+    /// Also a minute of each fuzz target
+    #[arg(long)]
+    full: bool,
 }
 
 /// What became of a step that did not fail.
@@ -65,7 +69,7 @@ struct Step {
 }
 
 /// Cheap ones first, so that what is wrong shows early.
-const STEPS: [Step; 17] = [
+const STEPS: [Step; 18] = [
     Step { name: "tools", about: "what the other steps need", run: tools::run },
     Step { name: "fmt", about: "rustfmt", run: fmt },
     Step { name: "layering", about: "floors, unsafe, the driver's folders", run: layering::run },
@@ -90,6 +94,7 @@ const STEPS: [Step; 17] = [
     Step { name: "bench", about: "the bench runs; its ratios do not count here", run: bench::run },
     Step { name: "deny", about: "licences, sources, duplicate crates", run: deny::run },
     Step { name: "advisories", about: "known vulnerabilities", run: deny::advisories },
+    Step { name: "fuzz", about: "the parsers on random input", run: fuzz::run },
     Step { name: "kernel-test", about: "the module in a stock kernel", run: kernel::run },
 ];
 
@@ -100,6 +105,7 @@ struct Ci {
     /// Whether tools may be installed: root, and not forbidden.
     install: bool,
     kernel: bool,
+    full: bool,
     totals: Totals,
     /// The test runners' own last lines.
     closing: Vec<String>,
@@ -117,6 +123,7 @@ impl Ci {
             target,
             install: is_root && !args.no_install,
             kernel: args.kernel,
+            full: args.full,
             totals: Totals::default(),
             closing: Vec::new(),
         })

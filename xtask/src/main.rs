@@ -3,6 +3,7 @@
 mod bench;
 mod ci;
 mod deb;
+mod fuzz;
 mod hardware_doc;
 mod kernel_boot;
 mod kernel_env;
@@ -34,6 +35,8 @@ enum Command {
     Ci(ci::Args),
     /// Build the Debian package, and with --check install and remove it in a Debian of its own
     Deb(deb::Args),
+    /// Feed the parsers random input, each for a time
+    Fuzz(fuzz::Args),
     /// Write the generated parts of docs/hardware.md and its picture anew, from the model
     HardwareDoc,
     /// Make the folder in which kernel modules are built for a stock distribution kernel
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Ci(args) => ci::run(&args),
         Command::Deb(args) => deb::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::HardwareDoc => hardware_doc::run(),
         Command::KernelEnv(args) => kernel_env::run(&args),
         Command::KernelTest(args) => kernel_test::run(&args),

@@ -24,6 +24,10 @@ fn run(args: &[&str], input: &str) -> Option<i32> {
         let at = plain.find(|c: char| c != '\n' && snp_host::steers(c));
         assert!(at.is_none(), "{args:?}: {name}: {:?}", at.map(|at| plain.get(at..).unwrap_or("")));
     }
+    // What was planted is shown, not lost.
+    if args.first() == Some(&"status") && args.last().is_some_and(|last| last.ends_with("free")) {
+        assert!(String::from_utf8_lossy(&output.stdout).contains("owned"), "{args:?}");
+    }
     output.status.code()
 }
 

@@ -1,6 +1,8 @@
 //! Ratios of snp-model against bare loops over the same memory: what `cargo xtask bench` runs. What
 //! each row means: docs/bench.md.
 
+#[path = "../../rmpopt/tests/fake_host/mod.rs"]
+mod fake_host;
 mod measure;
 mod memory;
 mod report;
@@ -51,6 +53,17 @@ const HEADS: Subject = row("head verify to dense", "region", SpeedAtLeast(8.0));
 const WRITE: Subject = row("optimised write to cold", "check", TimeAtMost(1.0 / 3.0));
 const PASS_BY_CORE: Subject = row("pass, core by core", "RMPOPT", TimeAtMost(1.5));
 const PASS_BY_REGION: Subject = row("pass, region by region", "RMPOPT", TimeAtMost(1.5));
+
+/// On a host of 1,024 CPUs and 12 TiB: time over what is allowed.
+const STATUS: Subject = row("status of a snapshot", "status", TimeAtMost(1.0));
+const TOP_FRAME: Subject = row("top, frame of 200x60", "frame", TimeAtMost(1.0));
+const TOP_SAMPLE: Subject = row("top, sample", "sample", TimeAtMost(1.0));
+const DECODE: Subject = row("decode", "byte", TimeAtMost(1.0));
+/// What they may take, in ns: 150 ms; 1 ms; a hundredth of a second's CPU; 50 MB/s.
+const ALLOWED: [(Subject, f64); 4] =
+    [(STATUS, 150e6), (TOP_FRAME, 1e6), (TOP_SAMPLE, 10e6), (DECODE, 20.0)];
+/// Rounds of these rows at most: a status takes as long as a thousand turns of others.
+const HOST_ROUNDS: usize = 61;
 
 /// How much is done: many short turns, so that the median leaves out those in which the machine did
 /// something else.
@@ -118,6 +131,7 @@ fn run(args: &Args, progress: &Progress) -> Result<usize> {
         Bench { effort, args, progress, report: Report { quick: args.quick, rows: Vec::new() } };
     bench.large()?;
     bench.small()?;
+    bench.host()?;
     let report = bench.report;
     progress.end();
     if args.json {
@@ -191,6 +205,21 @@ impl Bench<'_> {
         self.progress.say("updates, 8 GiB");
         let sides = rows::rmpupdate::run(&table, rounds, updates)?;
         self.report.rows.push(Row::measured(UPDATE_LARGE, &sides.one_core, &sides.bare));
+        Ok(())
+    }
+
+    /// The operator's commands.
+    fn host(&mut self) -> Result<()> {
+        if !self.wants(&ALLOWED.map(|(subject, _)| subject)) {
+            return Ok(());
+        }
+        self.progress.say("status, top, decode");
+        let sides = rows::host::run(self.effort.rounds.min(HOST_ROUNDS))?;
+        let ours = [sides.status, sides.frame, sides.sample, sides.decode];
+        for ((subject, ns), ours) in ALLOWED.into_iter().zip(ours) {
+            let allowed = rows::host::allowed(ns, &ours);
+            self.report.rows.push(Row::measured(subject, &ours, &allowed));
+        }
         Ok(())
     }
 

@@ -6,7 +6,14 @@ use std::fs;
 
 use common::data;
 use proptest::prelude::*;
+use snp_host::decode::decode;
+use snp_host::state::{HostState, doctor};
+use snp_host::system::{
+    Cpuid, CpuidDump, Iomem, ModuleRegions, Record, RmpoptTable, Root, System, looks_like_cpuid,
+    of_cmdline, parse_rdmsr, parse_stats,
+};
 use snp_host::trace::openb::PodList;
+use snp_host::trace::vms::VmList;
 use snp_host::{
     FileKind, HostFiles, KernelFacts, Kind, Lscpu, MemoryMap, Numactl, Span, text_from_bytes,
 };
@@ -29,30 +36,77 @@ const KERNEL_7: &str = "\
 [  173.113298] 0000000000000000-000000000008efff (1)
 ";
 
+const DRIVER: &str = "\
+# policy tracked, runs, first pass over, last change 1500 ms ago
+0 1024 unknown 0
+1 1024 clean 512
+Memory @  0GB: CPU(s): none
+Memory @  1GB: CPU(s): 0-1023
+rmpopt.executed 1048576
+hold.longest_ns 98000
+80000001
+00100000-3fffffff : System RAM
+qemu-kvm\0-name\0guest=a\0-m\0size=4194304k\0-object\0{\"qom-type\":\"sev-snp-guest\"}\0
+";
+
+const SNAPSHOT: &str = r#"{"format":"rmpopt-snapshot","version":1,"taken_s":1,"deep":true,"redacted":false,"items":{
+"/proc/iomem":{"text":"00001000-1ffffffff : System RAM\n"},
+"/sys/devices/system/cpu/online":{"text":"0-1\n"},
+"/sys/devices/system/cpu/cpu0/topology/thread_siblings_list":{"text":"0-1\n"},
+"/sys/devices/system/node":{"names":["node0"]},
+"/sys/devices/system/node/node0":{"names":["memory0","memory1"]},
+"/sys/devices/system/memory/block_size_bytes":{"text":"80000000\n"},
+"/sys/kernel/debug/x86/rmpopt/rmpopt-table":{"text":"Memory @  0GB: CPU(s): 0-1\n"},
+"/dev/cpu/0/msr":{"at":{"3221291024":{"Ok":"0000fc0300000000"},"3221291321":{"Err":"forbidden"}}},
+"/proc":{"names":["7"]},"/proc/7/cmdline":{"text":"qemu\u0000-object\u0000sev-snp-guest\u0000"},
+"/sys/module":{"failed":{"malformed":{"line":3,"expected":"x","found":"y"}}},
+"/dmesg.txt":{"text":"[    0.1] SEV-SNP: RMP table physical range [0x4000000 - 0x5ffffff]\n"}}}"#;
+
 fn seeds() -> Vec<Vec<u8>> {
     let mut seeds: Vec<Vec<u8>> = [
         "axboe-r7625-2x9754-768g-e820.txt",
         "desnoyers-2x9654-768g-lscpu.txt",
         "proxmox-2x9375f-1.5t-numactl.txt",
         "ktransformers-2x9135-1.1t-numactl.txt",
+        "cpuid-hwloc-milan-7763.txt",
+        "cpuid-r-amdsev-197.txt",
+        "rmpopt-table-commit-message.txt",
+        "dmesg-amdsev-176-init.txt",
     ]
     .iter()
     .map(|name| fs::read(data(name)).expect("test data"))
     .collect();
     let pods = fs::read(data("alibaba-gpu2023-openb-pods.csv")).expect("test data");
     seeds.push(pods.into_iter().take(2000).collect());
-    seeds.push(KERNEL_7.as_bytes().to_vec());
+    seeds.extend([KERNEL_7, DRIVER, SNAPSHOT].map(|text| text.as_bytes().to_vec()));
+    assert_eq!(seeds.len(), SEEDS);
     seeds
 }
 
+const SEEDS: usize = 12;
+
 /// Every reader on the same bytes; whatever they say, they return.
 fn read_all(bytes: Vec<u8>) {
+    let _ = decode(&bytes);
     let Ok(text) = text_from_bytes("f", bytes) else { return };
     let _ = FileKind::of(&text);
     let _ = KernelFacts::parse("f", &text);
     let _ = Lscpu::parse("f", &text);
     let _ = Numactl::parse("f", &text);
     let _ = PodList::parse("f", &text);
+    let _ = VmList::parse("f", text.as_bytes());
+    let _ = (RmpoptTable::parse(&text), ModuleRegions::parse(&text), parse_stats(&text));
+    let _ =
+        (Iomem::parse(&text), parse_rdmsr(&text), of_cmdline(1, &text), looks_like_cpuid(&text));
+    if let Ok(dump) = CpuidDump::parse(&text) {
+        doctor(&HostState::of(&System::of_cpuid(Cpuid::of_dump("f", dump))));
+    }
+    if let Ok(mut record) = Record::parse(&text) {
+        doctor(&HostState::of(&System::read(&Root::snapshot(record.clone()), true)));
+        record.redact();
+        doctor(&HostState::of(&System::read(&Root::snapshot(record), true)));
+    }
+    doctor(&HostState::of(&System::of_log("f", text.clone())));
     if let Ok(map) = MemoryMap::parse("f", &text) {
         let holes: u64 = map.holes().iter().map(Span::bytes).sum();
         let top = map.usable().map(|s| s.end_inclusive + 1).max().unwrap_or(0);
@@ -65,7 +119,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..Default::default() })]
 
     #[test]
-    fn cut(seed in 0usize..6, from in any::<prop::sample::Index>(), to in any::<prop::sample::Index>()) {
+    fn cut(seed in 0..SEEDS, from in any::<prop::sample::Index>(), to in any::<prop::sample::Index>()) {
         let bytes = seeds().swap_remove(seed);
         let (a, b) = (from.index(bytes.len()), to.index(bytes.len()));
         read_all(bytes[..a].to_vec());
@@ -73,7 +127,7 @@ proptest! {
     }
 
     #[test]
-    fn flipped(seed in 0usize..6, flips in prop::collection::vec((any::<prop::sample::Index>(), 0u8..8), 1..20)) {
+    fn flipped(seed in 0..SEEDS, flips in prop::collection::vec((any::<prop::sample::Index>(), 0u8..8), 1..20)) {
         let mut bytes = seeds().swap_remove(seed);
         for (at, bit) in flips {
             let at = at.index(bytes.len());
@@ -83,7 +137,7 @@ proptest! {
     }
 
     #[test]
-    fn swapped(seed in 0usize..6, swaps in prop::collection::vec(any::<(prop::sample::Index, prop::sample::Index)>(), 1..20), keep in 1usize..8) {
+    fn swapped(seed in 0..SEEDS, swaps in prop::collection::vec(any::<(prop::sample::Index, prop::sample::Index)>(), 1..20), keep in 1usize..8) {
         let bytes = seeds().swap_remove(seed);
         let mut lines: Vec<&[u8]> = bytes.split_inclusive(|b| *b == b'\n').collect();
         for (a, b) in swaps {

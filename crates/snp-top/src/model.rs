@@ -75,8 +75,6 @@ impl Filter {
 pub(crate) struct Point {
     /// Time taken, in CPUs.
     pub(crate) cpu_taken: Option<f64>,
-    /// Share of the RAM that is optimised.
-    pub(crate) optimised: Option<f64>,
 }
 
 /// All that a frame is drawn from.
@@ -127,16 +125,11 @@ impl Model {
         for change in &found {
             self.log(change.clone());
         }
-        let memory = &sample.state.memory;
-        let known = sample.state.regions.iter().any(|r| r.state != RegionKind::Unknown);
-        let optimised = memory.by_state.get("optimised").copied().unwrap_or(0);
-        let share =
-            (known && memory.ram_bytes > 0).then(|| optimised as f64 / memory.ram_bytes as f64);
         if self.history.len() == HISTORY {
             self.history.pop_front();
         }
         let cpu_taken = self.rates.map(|rates| rates.cpu_taken);
-        self.history.push_back(Point { cpu_taken, optimised: share });
+        self.history.push_back(Point { cpu_taken });
         self.latest = Some(sample);
         self.measure();
         found

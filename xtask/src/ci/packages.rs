@@ -1,4 +1,5 @@
-//! Debian's packages of programs to which tests show the emulated host. They start no service.
+//! Debian's packages of programs that tests run: those to which they show the emulated host, and a
+//! terminal. They start no service.
 
 use anyhow::Result;
 
@@ -7,8 +8,13 @@ use super::tools::limited;
 use crate::process::is_installed;
 
 /// Programs, and the packages that hold them.
-const PACKAGES: [(&str, &str); 4] =
-    [("rdmsr", "msr-tools"), ("cpuid", "cpuid"), ("lscpu", "util-linux"), ("numactl", "numactl")];
+const PACKAGES: [(&str, &str); 5] = [
+    ("rdmsr", "msr-tools"),
+    ("cpuid", "cpuid"),
+    ("lscpu", "util-linux"),
+    ("numactl", "numactl"),
+    ("tmux", "tmux"),
+];
 
 /// Installs what is missing, as root; says what became of it.
 pub(super) fn run(ci: &Ci) -> Option<String> {

@@ -1,5 +1,6 @@
 //! What is measured, a file per subject.
 
+pub(crate) mod host;
 pub(crate) mod pass;
 pub(crate) mod rmpupdate;
 pub(crate) mod verify;
