@@ -39,7 +39,9 @@ pub(crate) fn changes(before: &Sample, now: &Sample) -> Vec<Change> {
     found.snp(old, new);
     found.sources(old, new);
     found.guests(old, new);
-    found.regions(&old.regions, &new.regions);
+    if !std::sync::Arc::ptr_eq(&old.regions, &new.regions) {
+        found.regions(&old.regions, &new.regions);
+    }
     found.log(old, new);
     for anomaly in new.anomalies.iter().filter(|a| !old.anomalies.contains(a)) {
         found.add(Mood::Bad, anomaly);

@@ -62,6 +62,6 @@ pub(crate) const HELP: [(&str, &str); 15] = [
     ("arrows, hjkl", "move by a cell or a line"),
     ("PgUp, PgDn", "move by a page"),
     ("Home, End, g, G", "to the beginning, to the end"),
-    ("r", "read everything anew, which else happens once a minute"),
+    ("r", "read everything anew, as is done every five minutes"),
     ("c, Esc", "empty the list of changes; take filter and node back"),
 ];

@@ -118,8 +118,10 @@ impl Model {
         let sample = Arc::new(sample);
         let mut found = Vec::new();
         self.rates = None;
+        let mut unchanged = false;
         if let Some(before) = &self.latest {
             found = changes(before, &sample);
+            unchanged = Arc::ptr_eq(&before.state.regions, &sample.state.regions);
             self.rates = Rates::between(before, &sample);
         }
         for change in &found {
@@ -131,7 +133,9 @@ impl Model {
         let cpu_taken = self.rates.map(|rates| rates.cpu_taken);
         self.history.push_back(Point { cpu_taken });
         self.latest = Some(sample);
-        self.measure();
+        if !unchanged {
+            self.measure();
+        }
         found
     }
 

@@ -33,7 +33,7 @@ impl Sampler {
         Self { watch: Watch::new(root, deep, start), start, next: 0 }
     }
 
-    /// The next sample. `all` reads anew what else is read once a minute.
+    /// The next sample. `all` reads everything anew, as is done every five minutes.
     pub fn sample(&mut self, all: bool) -> Sample {
         let now = Instant::now();
         let number = self.next;

@@ -11,6 +11,8 @@ mod rmp;
 mod sources;
 mod watch;
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 pub use self::capability::{Capability, Features};
@@ -65,8 +67,11 @@ pub struct HostState {
     pub anomalies: Vec<String>,
     /// Regions with RAM.
     #[serde(skip)]
-    pub regions: Vec<RegionState>,
+    pub regions: Arc<Vec<RegionState>>,
 }
+
+/// Regions and memory, which take the longest to work out.
+type Kept = (Arc<Vec<RegionState>>, Memory);
 
 /// CPUs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -84,18 +89,22 @@ pub struct CpuState {
 impl HostState {
     /// Puts together what was read.
     pub fn of(system: &System) -> Self {
-        Self::with_log(system, Log::of(system))
+        Self::with(system, Log::of(system), None)
     }
 
-    /// The same where what the log says is known already.
-    fn with_log(system: &System, log: Log) -> Self {
+    /// The same where what the log says is known already, and perhaps regions and memory.
+    fn with(system: &System, log: Log, kept: Option<Kept>) -> Self {
         let ram = regions::ram(system, &log);
         let (ram_source, spans) = ram.as_ref().map_or((None, &[][..]), |(s, r)| (Some(*s), &r[..]));
         // Blocks end after RAM does: by them nothing can be said to be uncovered.
         let exact = ram.as_ref().filter(|(source, _)| *source != "memory-blocks");
         let rmp = rmp::rmp(system, &log, exact.map(|(_, spans)| &spans[..]));
         let rmpopt = registers::rmpopt(system);
-        let regions = regions::regions(system, spans, &rmp.spans, rmpopt.as_ref());
+        let (regions, memory) = kept.unwrap_or_else(|| {
+            let regions = regions::regions(system, spans, &rmp.spans, rmpopt.as_ref());
+            let memory = memory::memory(system, ram_source, spans, &regions);
+            (Arc::new(regions), memory)
+        });
         let mut state = Self {
             schema_version: SCHEMA_VERSION,
             deep: system.deep,
@@ -106,7 +115,7 @@ impl HostState {
             snp: registers::snp(system, &log),
             cpus: cpu_state(system),
             registers: registers::registers(system),
-            memory: memory::memory(system, ram_source, spans, &regions),
+            memory,
             guests: memory::guests(system),
             driver: driver::driver(system, &log, rmpopt.as_ref()),
             anomalies: Vec::new(),

@@ -1,18 +1,22 @@
 //! A host's state again and again, cheaply.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
 use std::time::Instant;
 
-use super::{HostState, log::Log};
-use crate::system::{Refresher, Root, System};
+use super::{HostState, Kept, log::Log};
+use crate::system::{Refresher, Renewed, Root, System};
 
-/// Reads a host again and again ([`Refresher`]); a log that did not change is explained once.
+/// Reads a host again and again ([`Refresher`]). A log that did not change is explained once, regions
+/// that did not change are worked out once.
 #[derive(Debug)]
 pub struct Watch {
     refresher: Refresher,
     log: Log,
     /// Of the log's text.
     hash: u64,
+    /// Regions and memory as they were last.
+    kept: Option<Kept>,
 }
 
 impl Watch {
@@ -20,35 +24,41 @@ impl Watch {
     pub fn new(root: Root, deep: bool, now: Instant) -> Self {
         let refresher = Refresher::new(root, deep, now);
         let (log, hash) = (Log::of(refresher.system()), hash(refresher.system()));
-        Self { refresher, log, hash }
+        Self { refresher, log, hash, kept: None }
     }
 
     /// The state as it was read last.
-    pub fn state(&self) -> HostState {
-        HostState::with_log(self.refresher.system(), self.log.clone())
+    pub fn state(&mut self) -> HostState {
+        let state = HostState::with(self.refresher.system(), self.log.clone(), self.kept.take());
+        self.kept = Some((Arc::clone(&state.regions), state.memory.clone()));
+        state
     }
 
     /// Reads what may have changed by now.
     pub fn next(&mut self, now: Instant) -> HostState {
-        if self.refresher.next(now) {
-            self.explain();
-        }
+        let renewed = self.refresher.next(now);
+        self.forget(renewed);
         self.state()
     }
 
     /// Reads everything anew.
     pub fn all(&mut self, now: Instant) -> HostState {
         self.refresher.all(now);
-        self.explain();
+        self.forget(Renewed::ALL);
         self.state()
     }
 
-    fn explain(&mut self) {
+    /// Drops what follows from what was read anew.
+    fn forget(&mut self, renewed: Renewed) {
+        if renewed.regions {
+            self.kept = None;
+        }
         let system = self.refresher.system();
-        let hash = hash(system);
-        if hash != self.hash {
+        if renewed.log && self.hash != hash(system) {
+            self.hash = hash(system);
             self.log = Log::of(system);
-            self.hash = hash;
+            // A log may hold the memory map and where the RMP is.
+            self.kept = None;
         }
     }
 }

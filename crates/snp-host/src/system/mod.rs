@@ -39,7 +39,7 @@ pub use self::msr::{Values, parse_rdmsr, rdmsr_path};
 pub use self::nodes::Node;
 pub use self::params::{Asids, flag};
 pub use self::record::{Record, SNAPSHOT_FORMAT, SNAPSHOT_VERSION};
-pub use self::refresh::Refresher;
+pub use self::refresh::{Refresher, Renewed};
 pub use self::rmpopt_table::{RmpoptTable, TABLE_PATHS};
 pub use self::root::{MAX_INTERFACE_BYTES, Root};
 
