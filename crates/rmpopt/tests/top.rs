@@ -251,6 +251,24 @@ fn signals_give_the_terminal_back() {
     }
 }
 
+/// The terminal goes away under it: it ends, and does not read what is not there without end.
+#[test]
+fn it_ends_with_its_terminal() {
+    let Some(tmux) = Tmux::start("it_ends_with_its_terminal") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    tmux.line(&format!("exec {}", command(dir.path())));
+    tmux.until("no regions are known");
+    let pid = tmux.run(&["display-message", "-p", "#{pane_pid}"]);
+    let process = Path::new("/proc").join(pid.trim());
+    assert!(process.exists());
+    drop(tmux);
+    let start = Instant::now();
+    while process.join("exe").read_link().is_ok() {
+        assert!(start.elapsed() < Duration::from_secs(60), "it goes on without a terminal");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 #[test]
 fn no_colour_and_no_unicode() {
     let Some(tmux) = Tmux::start("no_colour_and_no_unicode") else { return };

@@ -1,8 +1,9 @@
 //! The terminal: taken, and given back whatever happens.
 
-use std::io::{self, BufWriter, Stdout, Write as _, stdout};
+use std::io::{self, BufWriter, IsTerminal as _, Stdout, Write as _, stdin, stdout};
 use std::panic;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
@@ -11,8 +12,13 @@ use ratatui::crossterm::execute;
 use ratatui::crossterm::terminal::{
     EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 
 use crate::exit::Failure;
+
+/// The exit code: 128 and SIGHUP.
+const HUNG_UP: i32 = 129;
 
 /// Whether the terminal is ours now.
 static TAKEN: AtomicBool = AtomicBool::new(false);
@@ -34,6 +40,7 @@ impl Screen {
             give_back();
             before(info);
         }));
+        end_when_it_is_gone().map_err(failed)?;
         enter().map_err(failed)?;
         let backend = CrosstermBackend::new(BufWriter::with_capacity(1 << 16, stdout()));
         let terminal = Terminal::new(backend).map_err(failed)?;
@@ -62,6 +69,31 @@ fn enter() -> io::Result<()> {
     enable_raw_mode()?;
     TAKEN.store(true, Ordering::SeqCst);
     execute!(stdout(), EnterAlternateScreen)
+}
+
+/// Ends the process when the terminal hangs up, also where SIGHUP does not come. By a thread, since
+/// crossterm reads a terminal that is gone without end and never returns.
+fn end_when_it_is_gone() -> io::Result<()> {
+    let watch = || {
+        let (input, output) = (stdin(), stdout());
+        let mut fds = vec![PollFd::new(&output, PollFlags::empty())];
+        if input.is_terminal() {
+            fds.push(PollFd::new(&input, PollFlags::empty()));
+        }
+        let gone = PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
+        loop {
+            // Nothing is asked for: it returns when something is wrong, and sleeps until then.
+            match poll(&mut fds, None) {
+                Ok(_) if fds.iter().any(|fd| fd.revents().intersects(gone)) => {
+                    give_back();
+                    std::process::exit(HUNG_UP);
+                }
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(_) => return,
+            }
+        }
+    };
+    thread::Builder::new().name("hang-up".to_owned()).spawn(watch).map(drop)
 }
 
 /// Gives the terminal back, once. A terminal that is gone needs nothing.
