@@ -7,20 +7,38 @@ use kernel::prelude::*;
 
 use crate::rmpopt_core::{Capable, Facts, Refusal};
 use crate::snp_defs::{msr, ExtendedLeaves, RmpCfg};
-use crate::sys::{cpu, ipi, symbol};
+use crate::sys::{cpu, fprobe, ipi, symbol};
 
 /// CPUID `Fn0000_0001` ECX\[31\]: we run as a guest.
 const HYPERVISOR: u32 = 1 << 31;
-/// By these a kernel with RMPOPT of its own is known (spec/rmpopt.md 4).
-const KERNELS_OWN: [&CStr; 2] = [c"snp_setup_rmpopt", c"snp_rmpopt_all_physmem"];
+/// By what it exports a kernel with RMPOPT of its own is known, whichever version of the series it has
+/// (spec/rmpopt.md 4): v1 and v2, v3, v4 and later, v4 and later.
+const EXPORTS: [&CStr; 4] = [
+    c"snp_perform_rmp_optimization",
+    c"rmpopt_all_physmem",
+    c"snp_rmpopt_all_physmem",
+    c"snp_setup_rmpopt",
+];
+/// By what it does on its own since v3, whatever it exports.
+const WORKER: &CStr = c"rmpopt_work_handler";
 
 /// The proof, or one line in the log and the error that the operator sees.
 pub(crate) fn check() -> Result<Capable> {
     let facts = facts()?;
+    prove(&facts)
+}
+
+/// The same of facts that are known.
+pub(crate) fn prove(facts: &Facts) -> Result<Capable> {
     facts.check().map_err(|refusal| {
         pr_err!("not loaded: {refusal}\n");
         errno(refusal)
     })
+}
+
+/// Whether the kernel sees to RMPOPT itself. May sleep.
+pub(crate) fn is_the_kernels_own() -> bool {
+    EXPORTS.into_iter().any(symbol::exists) || fprobe::is_function(WORKER)
 }
 
 /// `ENODEV`: there is no such hardware. `EOPNOTSUPP`: there is, set up otherwise. `EBUSY`: taken.
@@ -96,7 +114,7 @@ fn facts() -> Result<Facts> {
         rmpopt: of(&tally.rmpopt) > 0,
         cpus_with_rmpopt: of(&tally.rmpopt),
         cpus,
-        kernel_owns_rmpopt: KERNELS_OWN.into_iter().any(symbol::exists),
+        kernel_owns_rmpopt: is_the_kernels_own(),
     };
     // The register is there only if CPUID says so.
     if facts.vendor_amd && !facts.hypervisor_present && facts.segmented_rmp {

@@ -39,7 +39,7 @@ impl Hardware {
     /// The hardware asked for, if it may be used; else one line in the log and an error.
     pub(crate) fn find() -> Result<KBox<Self>> {
         #[cfg(emulate)]
-        if crate::params::emu::wanted()? {
+        if crate::emu::wanted::wanted()? {
             return Ok(KBox::new(Self::model()?, GFP_KERNEL)?);
         }
         let proof = gate::check()?;
@@ -49,14 +49,18 @@ impl Hardware {
 
     #[cfg(emulate)]
     fn model() -> Result<Self> {
+        use crate::emu::ask::Ask;
         use crate::rmpopt_core::Facts;
         let topology = Topology::read()?;
-        let gib = crate::params::emu::gib()?;
         let cores = topology.cores();
-        let proof = Facts::venice(u32::from(cores)).check().map_err(|_| ENODEV)?;
-        let model = KBox::new(crate::emu::Emulated::new(gib, cores)?, GFP_KERNEL)?;
+        // The kernel is a real one.
+        let kernel_owns_rmpopt = gate::is_the_kernels_own();
+        let proof = gate::prove(&Facts { kernel_owns_rmpopt, ..Facts::venice(u32::from(cores)) })?;
+        let model = KBox::new(crate::emu::Emulated::new(cores)?, GFP_KERNEL)?;
+        let gib = model.host.regions();
+        let memory = Memory::emulated(&model.host)?;
         pr_info!("hardware is EMULATED: {cores} cores, {gib} GiB; nothing here is protected\n");
-        Ok(Self { proof, topology, memory: Memory::whole(gib)?, kind: Kind::Model(model) })
+        Ok(Self { proof, topology, memory, kind: Kind::Model(model) })
     }
 
     /// The emulated hardware, if that is what it is.

@@ -15,10 +15,14 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    /// RAM without a hole, `gib` regions of it.
+    /// The emulated host's.
     #[cfg(emulate)]
-    pub(crate) fn whole(gib: u32) -> Result<Self> {
-        Ok(Self { ram_mib: KVVec::from_elem(1024, gib as usize, GFP_KERNEL)? })
+    pub(crate) fn emulated(host: &impl crate::emu::ask::Ask) -> Result<Self> {
+        let mut ram_mib = KVVec::with_capacity(host.regions() as usize, GFP_KERNEL)?;
+        for region in (0..host.regions()).filter_map(Region::new) {
+            ram_mib.push(if host.has_ram(region) { 1024 } else { 0 }, GFP_KERNEL)?;
+        }
+        Ok(Self { ram_mib })
     }
 
     /// The RAM of this host.

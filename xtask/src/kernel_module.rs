@@ -58,9 +58,14 @@ impl Module {
         }
     }
 
-    /// The built module.
-    pub(crate) fn file(self, env: &KernelEnv) -> PathBuf {
-        env.root().join(self.place()).join(FOLDER).join(format!("{NAME}.ko"))
+    /// The built module, and with emulated hardware those that take part in its tests.
+    pub(crate) fn files(self, env: &KernelEnv) -> Vec<PathBuf> {
+        let folder = env.root().join(self.place()).join(FOLDER);
+        let names = match self {
+            Self::Packaged => &[NAME][..],
+            Self::Emulated => &[NAME, "rmpopt_emu", "rmpopt_caller"],
+        };
+        names.iter().map(|name| folder.join(format!("{name}.ko"))).collect()
     }
 
     /// Builds the module from the repository's present sources; returns the log.

@@ -1,5 +1,7 @@
 //! `cargo xtask kernel-test`: the module built, looked at, and tested in a stock kernel.
 
+mod machines;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use self::machines::{MACHINES, Machine};
 use crate::kernel_boot::{Boot, Console};
 use crate::kernel_env::{self, KernelEnv, repository};
 use crate::kernel_module::{Inspection, LARGE_FRAME, Module, Strictness};
@@ -22,6 +25,9 @@ pub(crate) struct Args {
     /// Build only, without booting the module
     #[arg(long)]
     no_boot: bool,
+    /// Boot only, with the modules that were built last
+    #[arg(long, conflicts_with = "no_boot")]
+    no_build: bool,
     /// Seconds after which a boot is given up
     #[arg(long, default_value_t = 300)]
     limit: u64,
@@ -33,244 +39,21 @@ pub(crate) struct Args {
     only: String,
 }
 
-/// A machine and what is tested in it.
-struct Machine {
-    name: &'static str,
-    module: Module,
-    cpu: &'static str,
-    smp: &'static str,
-    memory: u32,
-    /// Lines before the script.
-    settings: &'static str,
-    /// Modules of the stock kernel that it takes with it.
-    stock: &'static [&'static str],
-    /// The script in `kernel/check/guest`.
-    script: &'static str,
-    /// The tests that must be passed.
-    tests: &'static [&'static str],
-    /// What the console must say, also after the script.
-    says: &'static [&'static str],
-}
-
-const GATE: [&str; 3] = ["gate.enodev", "gate.nothing-left", "gate.log"];
-
-/// Modules of the stock kernel that the module cannot be loaded without.
-const DEPENDS: [&str; 1] = ["configfs"];
-
-/// Machines that are booted with `--full` only.
-const SLOW: [&str; 1] = ["many"];
-
-const MACHINES: [Machine; 9] = [
-    Machine {
-        name: "gate-guest",
-        module: Module::Packaged,
-        cpu: "max",
-        smp: "4",
-        memory: 512,
-        settings: "REASON='this is a guest: the RMP belongs to its host'",
-        stock: &[],
-        script: "gate.sh",
-        tests: &GATE,
-        says: &[],
-    },
-    Machine {
-        name: "gate-leaf",
-        module: Module::Packaged,
-        cpu: "max,-hypervisor",
-        smp: "1",
-        memory: 512,
-        settings: "REASON='CPUID leaf 0x8000001f does not exist here (highest extended leaf \
-                   0x8000000a)'",
-        stock: &[],
-        script: "gate.sh",
-        tests: &GATE,
-        says: &[],
-    },
-    Machine {
-        name: "gate-vendor",
-        module: Module::Packaged,
-        cpu: "max,-hypervisor,vendor=GenuineIntel",
-        smp: "1",
-        memory: 512,
-        settings: "REASON='the CPU is not an AMD CPU'",
-        stock: &[],
-        script: "gate.sh",
-        tests: &GATE,
-        says: &[],
-    },
-    Machine {
-        name: "emulated",
-        module: Module::Emulated,
-        cpu: "max",
-        smp: "4",
-        memory: 1024,
-        settings: "",
-        stock: &[],
-        script: "emulated.sh",
-        tests: &[
-            "life",
-            "lives",
-            "ud",
-            "v10",
-            "yields",
-            "life-keeps,clears",
-            "life-keeps,keeps",
-            "life-keeps,misses",
-            "life-gp,keeps",
-            "sweep",
-            "red-drop-clear",
-            "red-stale-cache",
-            "red-skip-follower",
-            "param.policy",
-            "param.emu_mem",
-            "found.fresh",
-            "found.left",
-            "found.adopted",
-            "found.other",
-            "found.told",
-            "reload",
-            "unload-busy",
-            "held-open",
-            "cpus-and-machine-stay",
-            "sleep-refused",
-            "hotplug.lives",
-            "hotplug.down",
-            "hotplug.left",
-            "hotplug.cleared",
-            "hotplug.laws",
-            "crowd",
-            "busy",
-            "hog",
-        ],
-        says: &["rmpopt: the machine goes down: stopped"],
-    },
-    Machine {
-        name: "operator",
-        module: Module::Emulated,
-        cpu: "max",
-        smp: "4",
-        memory: 1024,
-        settings: "",
-        stock: &[],
-        script: "operator.sh",
-        tests: &[
-            "config.description",
-            "config.action",
-            "config.numbers",
-            "config.refuses",
-            "config.parameters",
-            "config.mkdir",
-            "pause",
-            "pause.over-init",
-            "kill",
-            "kill.laws",
-            "kill.busy",
-            "kill.v10",
-            "cpus.parameter",
-            "cpus",
-            "leaders",
-            "cap",
-            "cap.lifted",
-            "config.crowd",
-            "config.held-open",
-        ],
-        says: &[],
-    },
-    Machine {
-        name: "threads",
-        module: Module::Emulated,
-        cpu: "max,+topoext",
-        smp: "4,sockets=1,cores=2,threads=2",
-        memory: 512,
-        settings: "",
-        stock: &[],
-        script: "threads.sh",
-        tests: &[
-            "threads.machine",
-            "threads.once-a-core",
-            "threads.life",
-            "threads.lives",
-            "threads.hotplug.lives",
-            "threads.hotplug.down",
-            "threads.hotplug.left",
-            "threads.hotplug.cleared",
-            "threads.hotplug.laws",
-        ],
-        says: &[],
-    },
-    Machine {
-        name: "large",
-        module: Module::Emulated,
-        cpu: "max",
-        smp: "4",
-        memory: 1024,
-        settings: "",
-        stock: &[],
-        script: "large.sh",
-        tests: &["large"],
-        says: &[],
-    },
-    Machine {
-        name: "many",
-        module: Module::Emulated,
-        cpu: "max",
-        smp: "64",
-        memory: 1536,
-        settings: "",
-        stock: &[],
-        script: "many.sh",
-        tests: &["many.life", "many.v10", "many.lives", "many.counts-tracked", "many.counts-v10"],
-        says: &[],
-    },
-    Machine {
-        name: "probes",
-        module: Module::Emulated,
-        cpu: "max",
-        smp: "4",
-        memory: 512,
-        settings: "",
-        stock: &["irqbypass", "tsm_report", "ccp", "kvm", "kvm-amd"],
-        script: "probes.sh",
-        tests: &[
-            "probe.rmp_make_shared",
-            "probe.rmp_make_private",
-            "probe.psmash",
-            "probe.absent.__sev_do_cmd_locked",
-            "probe.absent.snp_shutdown_on_panic",
-            "probe.absent.snp_decommission_context",
-            "probe.called",
-            "probe.failed-call-is-no-mark",
-            "probe.cost",
-            "probe.life",
-            "probe.kvm-loads",
-            "probe.ccp-followed",
-            "probe.panic-followed",
-            "probe.kvm-followed",
-            "probe.vm",
-            "probe.kvm-unloads",
-            "probe.ccp-let-go",
-            "probe.kvm-loads-again",
-            "probe.kvm-followed-again",
-            "probe.kvm-found",
-            "probe.unloads",
-            "probe.kvm-unloads-after",
-        ],
-        says: &[],
-    },
-];
-
 /// Builds, inspects and boots the module.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let env = kernel_env::ensure(false)?;
     let mut wrong = Vec::new();
-    for module in [Module::Packaged, Module::Emulated] {
-        wrong.extend(build(&env, module)?);
+    if !args.no_build {
+        for module in [Module::Packaged, Module::Emulated] {
+            wrong.extend(build(&env, module)?);
+        }
+        wrong.extend(layouts(&env)?);
     }
-    wrong.extend(layouts(&env)?);
     if !args.no_boot {
         let checker = checker()?;
         let wanted = |machine: &&Machine| {
-            machine.name.contains(&args.only) && (args.full || !SLOW.contains(&machine.name))
+            machine.name.contains(&args.only)
+                && (args.full || !machines::SLOW.contains(&machine.name))
         };
         for machine in MACHINES.iter().filter(wanted) {
             wrong.extend(machine.test(args, &env, &checker)?);
@@ -402,6 +185,20 @@ fn checker() -> Result<PathBuf> {
     Ok(named)
 }
 
+/// The table that the lab has at `end`, in a file `lab-END`.
+fn lab_table(env: &KernelEnv, end: &str) -> Result<PathBuf> {
+    let root = repository()?;
+    let folder = env.scratch("lab");
+    fs::create_dir_all(&folder)?;
+    let mut rmpopt = Command::new("cargo");
+    rmpopt.current_dir(&root);
+    rmpopt.args(["run", "--quiet", "--locked", "-p", "rmpopt", "--", "run"]);
+    rmpopt.args(["kernel/check/table.toml", "--table", "--until", end]);
+    let file = folder.join(format!("lab-{end}"));
+    fs::write(&file, capture(&mut rmpopt)?)?;
+    Ok(file)
+}
+
 /// Files in a folder.
 fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder).with_context(|| format!("{}", folder.display()))?;
@@ -415,9 +212,12 @@ impl Machine {
         let mut inside = files(&check.join("guest"))?;
         inside.extend(files(&check.join("scripts"))?);
         inside.push(checker.to_owned());
-        inside.push(self.module.file(env));
-        for name in DEPENDS.iter().chain(self.stock) {
+        inside.extend(self.module.files(env));
+        for name in machines::DEPENDS.iter().chain(self.stock) {
             inside.push(env.stock_module(name)?);
+        }
+        for end in self.lab {
+            inside.push(lab_table(env, end)?);
         }
         let boot = Boot {
             name: self.name,

@@ -97,7 +97,25 @@ stays() {
 test_that cpus-and-machine-stay stays
 test_that sleep-refused [ "$(dmesg | grep -c 'cannot sleep while SNP is up')" = 1 ]
 
-under_hotplug hotplug
+under_hotplug hotplug 200
+
+# A CPU that comes back without SNP_EN, as after a reset, does no RMP checks: nothing is run there and
+# nothing believed, until the next SNP_INIT.
+without_snp_en() {
+    load emu_mem=16G emu_hotplug=1 || return 1
+    control snp-init && usleep 500000
+    offline && control reset 3 && online || return 2
+    grep -q '^core 3 snp_en 0 base 0x0$' $E/emu/cores || return 3
+    control assign 0 1 5 && control share 0 1 && set_ action 1 && usleep 500000
+    [ "$(grep -c 'CPU(s): 0-2$' $E/emu/table)" = 16 ] || return 4
+    [ "$(rows '0-2$')" = 16 ] || return 5
+    laws_hold && grep -q '^faults 0$' $E/stats || return 6
+    control snp-down && control snp-init && usleep 500000
+    [ "$(grep -c 'CPU(s): 0-3$' $E/emu/table)" = 16 ] && [ "$(rows '0-3$')" = 16 ] || return 7
+    control snp-down && laws_hold || return 8
+    rmmod rmpopt
+}
+test_that hotplug.without-snp-en without_snp_en
 
 # Others write meanwhile.
 write() {

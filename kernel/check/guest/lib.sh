@@ -50,30 +50,30 @@ red() {
 # No law was broken.
 laws_hold() { ! grep -q 'breaches [^0]' $E/emu/laws; }
 
-# CPUs 1 to 3 go offline and come back, over and over, until there is a file /stop.
+# toggle TIMES: CPUs 1 to 3 go offline and come back, so many times in all; then there is a file /toggled.
 toggle() {
     n=0
-    while [ ! -e /stop ]; do
+    while [ $n -lt $1 ]; do
         for cpu in 1 2 3; do
             echo 0 > /sys/devices/system/cpu/cpu$cpu/online || failed "toggle FAILED: offline $cpu"
-            usleep 30000
+            usleep 10000
             echo 1 > /sys/devices/system/cpu/cpu$cpu/online || failed "toggle FAILED: online $cpu"
+            n=$((n + 1))
         done
-        n=$((n + 3))
     done
+    : > /toggled
     echo "CPUs went and came $n times"
 }
 
-# under_hotplug NAME: guests live and die while CPUs go and come; then SNP goes down while one is
-# away, whose base is cleared when it is back.
+# under_hotplug NAME [TIMES]: guests live and die while CPUs go and come; then SNP goes down while two are
+# away, whose bases are cleared when they are back.
 under_hotplug() {
     load emu_mem=16G emu_hotplug=1 || { failed "$1 FAILED: insmod gives $?"; return; }
-    rm -f /stop
-    toggle &
+    rm -f /toggled
+    toggle ${2:-60} &
     toggler=$!
     /check 16 /hot.txt
     test_that $1.lives [ $? = 0 ]
-    : > /stop
     wait $toggler
     for cpu in 2 3; do echo 0 > /sys/devices/system/cpu/cpu$cpu/online; done
     test_that $1.down control snp-down

@@ -15,8 +15,10 @@ pub(crate) struct Account {
     regions: usize,
     /// SNP is initialised.
     up: bool,
-    /// Assigned pages by region: first page number and pages of each assignment.
+    /// Assigned pages by region.
     assigned: BTreeMap<u64, BTreeSet<u64>>,
+    /// What the tables hold while no driver adds to them; `None`: one does.
+    left: Option<Table>,
 }
 
 /// What the account learnt from a command.
@@ -43,10 +45,12 @@ impl Account {
             ["snp-init" | "fw-init"] => {
                 self.up = true;
                 self.assigned.clear();
+                self.empty_what_is_left();
                 Ok(Effect::Snp)
             }
             ["snp-down" | "fw-down"] => {
                 self.up = false;
+                self.empty_what_is_left();
                 Ok(Effect::Snp)
             }
             ["assign", first, pages, _asid] => self.change(first, pages, 1, true),
@@ -71,9 +75,40 @@ impl Account {
                 let state = if on { "assigned" } else { "shared" };
                 return Err(format!("the script has page {page} {state} already"));
             }
-            regions.insert(usize::try_from(region).map_err(|_| "a region past all".to_owned())?);
+            let region = usize::try_from(region).map_err(|_| "a region past all".to_owned())?;
+            regions.insert(region);
+            if let (true, Some(left)) = (on, &mut self.left) {
+                // Hardware takes the bits away; nobody sets them again.
+                left.get_mut(region).ok_or("a region past all")?.clear();
+            }
         }
         Ok(Effect::Regions(regions))
+    }
+
+    fn empty_what_is_left(&mut self) {
+        if let Some(left) = &mut self.left {
+            left.iter_mut().for_each(BTreeSet::clear);
+        }
+    }
+
+    /// From now on no driver adds to the tables, which are like this.
+    pub(crate) fn leave(&mut self, found: Table) {
+        self.left = Some(found);
+    }
+
+    /// From now on a driver works.
+    pub(crate) fn work(&mut self) {
+        self.left = None;
+    }
+
+    /// Whether a driver works.
+    pub(crate) fn is_worked_on(&self) -> bool {
+        self.left.is_none()
+    }
+
+    /// SNP is initialised.
+    pub(crate) fn is_up(&self) -> bool {
+        self.up
     }
 
     /// Whether a region holds an assigned page.
@@ -83,8 +118,11 @@ impl Account {
     }
 
     /// What the tables must be once nothing is left to do: each CPU has every region that holds no
-    /// assigned page.
+    /// assigned page; without a driver that works, what was left and not taken away.
     pub(crate) fn settled(&self, cpus: &BTreeSet<u32>) -> Table {
+        if let Some(left) = &self.left {
+            return left.clone();
+        }
         let row = |region| {
             if self.up && !self.is_assigned(region) { cpus.clone() } else { BTreeSet::new() }
         };
@@ -123,6 +161,27 @@ mod tests {
         assert!(account.is_assigned(2));
         account.note("share 524288 1 2m").unwrap();
         assert!(!account.is_assigned(2) && account.is_assigned(1));
+    }
+
+    #[test]
+    fn without_a_driver_bits_only_go() {
+        let mut account = Account::new(3);
+        let cpus = BTreeSet::from([0, 1]);
+        account.note("snp-init").unwrap();
+        account.note("assign 0 1 5").unwrap();
+        account.leave(account.settled(&cpus));
+        account.note("share 0 1").unwrap();
+        account.note("assign 262144 1 5").unwrap();
+        let mut expected = vec![BTreeSet::new(), BTreeSet::new(), cpus.clone()];
+        assert_eq!(account.settled(&cpus), expected);
+        account.note("share 262144 1").unwrap();
+        assert_eq!(account.settled(&cpus), expected);
+        account.note("snp-down").unwrap();
+        account.note("snp-init").unwrap();
+        expected[2].clear();
+        assert_eq!(account.settled(&cpus), expected);
+        account.work();
+        assert!(account.settled(&cpus).iter().all(|row| *row == cpus));
     }
 
     #[test]

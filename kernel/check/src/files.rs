@@ -6,30 +6,62 @@ use std::io::Write;
 
 use crate::table;
 
-const FOLDER: &str = "/sys/kernel/debug/x86/rmpopt";
+/// The driver's folder.
+pub(crate) const DRIVER: &str = "/sys/kernel/debug/x86/rmpopt";
+/// The folder of `rmpopt_emu`, where the emulated host stays while the driver goes and comes.
+const KEEPER: &str = "/sys/kernel/debug/x86/rmpopt_emu";
+/// The driver's folder in configfs.
+pub(crate) const CONFIG: &str = "/sys/kernel/config/rmpopt";
 
-/// Reads one of the module's files.
-pub(crate) fn read(name: &str) -> Result<String, String> {
-    let path = format!("{FOLDER}/{name}");
-    fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))
+/// Where the emulated host shows itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Host {
+    /// In the driver, with which it goes.
+    Driver,
+    /// In `rmpopt_emu`.
+    Kept,
 }
 
-/// Writes commands to the control file, in one piece.
-pub(crate) fn control(commands: &str) -> std::io::Result<()> {
-    let mut file = fs::OpenOptions::new().write(true).open(format!("{FOLDER}/emu/control"))?;
-    file.write_all(commands.as_bytes())
+impl Host {
+    fn folder(self) -> String {
+        match self {
+            Self::Driver => format!("{DRIVER}/emu"),
+            Self::Kept => KEEPER.to_owned(),
+        }
+    }
+
+    /// Reads one of the host's files.
+    pub(crate) fn read(self, name: &str) -> Result<String, String> {
+        text(&format!("{}/{name}", self.folder()))
+    }
+
+    /// Writes commands to the host's control file, in one piece.
+    pub(crate) fn control(self, commands: &str) -> std::io::Result<()> {
+        let path = format!("{}/control", self.folder());
+        let mut file = fs::OpenOptions::new().write(true).open(path)?;
+        file.write_all(commands.as_bytes())
+    }
+}
+
+/// Reads one of the driver's files.
+pub(crate) fn read(name: &str) -> Result<String, String> {
+    text(&format!("{DRIVER}/{name}"))
+}
+
+fn text(path: &str) -> Result<String, String> {
+    fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))
 }
 
 /// Writes to one of the module's files in configfs.
 pub(crate) fn set(name: &str, value: &str) -> Result<(), String> {
-    let path = format!("/sys/kernel/config/rmpopt/{name}");
+    let path = format!("{CONFIG}/{name}");
     fs::write(&path, value).map_err(|error| format!("{path}: {error}"))
 }
 
 /// CPUs that are online.
 pub(crate) fn online() -> Result<BTreeSet<u32>, String> {
     let path = "/sys/devices/system/cpu/online";
-    let list = fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
+    let list = text(path)?;
     table::cpus(list.trim()).ok_or_else(|| format!("{path}: {list:?} is no list of CPUs"))
 }
 

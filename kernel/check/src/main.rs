@@ -5,13 +5,16 @@
 //! tables of the emulated hardware (`emu/table`) after each step, and what the driver believes
 //! (`rmpopt-table`) where the script says `settle`. It shares no code with the module.
 //!
-//! Usage: `check REGIONS [--hardware] SCRIPT`. With `--hardware` only the hardware's tables are
-//! compared: not every policy believes something. `check --hog CPU SECONDS` takes a CPU as a real-time
-//! task for so long; `check --vm` creates a virtual machine by `/dev/kvm` and closes it.
+//! Usage: `check REGIONS [--hardware] [--kept] SCRIPT`. With `--hardware` only the hardware's tables
+//! are compared: not every policy believes something. With `--kept` the host is the one that
+//! `rmpopt_emu` keeps, and the script loads and unloads the driver. `check --hog CPU SECONDS` takes a
+//! CPU as a real-time task for so long; `check --vm` creates a virtual machine by `/dev/kvm` and closes
+//! it.
 
 mod account;
 mod files;
 mod guests;
+mod module;
 mod play;
 #[allow(unsafe_code)] // The only place: three system calls.
 mod sys;
@@ -19,6 +22,8 @@ mod table;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
+
+use crate::files::Host;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -30,13 +35,17 @@ fn main() -> ExitCode {
     if let ([], ["--vm"]) = (&plain[..], &options[..]) {
         return vm();
     }
-    let ([regions, script], [] | ["--hardware"]) = (&plain[..], &options[..]) else {
+    let known = |option: &&str| matches!(*option, "--hardware" | "--kept");
+    let (true, [regions, script]) = (options.iter().all(known), &plain[..]) else {
         eprintln!(
-            "usage: check REGIONS [--hardware] SCRIPT, or check --hog CPU SECONDS, or check --vm"
+            "usage: check REGIONS [--hardware] [--kept] SCRIPT, or check --hog CPU SECONDS, or check \
+             --vm"
         );
         return ExitCode::from(2);
     };
-    match play::play(regions, script, options.is_empty()) {
+    let has = |option: &str| options.contains(&option);
+    let host = if has("--kept") { Host::Kept } else { Host::Driver };
+    match play::play(regions, script, !has("--hardware"), host) {
         Ok(told) => {
             println!("check: OK {script}: {told}");
             ExitCode::SUCCESS

@@ -36,8 +36,12 @@ enum Function {
     AnyEnd,
 }
 
+/// Where stand-ins for the kernel's own are.
+#[cfg(emulate)]
+const STAND_INS: &CStr = c"rmpopt_caller";
+
 /// Where each is; `None`: in the kernel itself.
-const FUNCTIONS: [(Function, Option<&CStr>); if cfg!(emulate) { 7 } else { 6 }] = [
+const FUNCTIONS: [(Function, Option<&CStr>); if cfg!(emulate) { 10 } else { 6 }] = [
     (Function::Share, None),
     (Function::Assign, None),
     (Function::Split, None),
@@ -46,6 +50,13 @@ const FUNCTIONS: [(Function, Option<&CStr>); if cfg!(emulate) { 7 } else { 6 }] 
     (Function::GuestEnd, Some(c"kvm_amd")),
     #[cfg(emulate)]
     (Function::AnyEnd, Some(c"kvm_amd")),
+    // Stand-ins for the kernel's own, which fail without SNP.
+    #[cfg(emulate)]
+    (Function::Share, Some(STAND_INS)),
+    #[cfg(emulate)]
+    (Function::Assign, Some(STAND_INS)),
+    #[cfg(emulate)]
+    (Function::Split, Some(STAND_INS)),
 ];
 
 /// Their names, in the same order. (ccp's own functions for SNP's life are inlined in Debian's kernel;
@@ -59,6 +70,12 @@ pub(super) const SYMBOLS: [&CStr; FUNCTIONS.len()] = [
     c"snp_decommission_context",
     #[cfg(emulate)]
     c"sev_vm_destroy",
+    #[cfg(emulate)]
+    c"rmpopt_stand_in_shared",
+    #[cfg(emulate)]
+    c"rmpopt_stand_in_private",
+    #[cfg(emulate)]
+    c"rmpopt_stand_in_psmash",
 ];
 
 /// Longest wait for RMPOPTs under way before the firmware shuts SNP down. One takes less than 1 ms.
@@ -163,16 +180,28 @@ pub(super) fn module(crew: &Crew<Driver>, name: &CStr, news: News) {
     }
 }
 
+/// Whether what a function does concerns our hardware: the kernel's own change real RMPs, stand-ins
+/// emulated ones.
+fn counts(crew: &Crew<Driver>, number: usize) -> bool {
+    let silicon = crew.hardware.is_silicon();
+    #[cfg(emulate)]
+    if FUNCTIONS.get(number).is_some_and(|(_, module)| *module == Some(STAND_INS)) {
+        return !silicon;
+    }
+    let _ = number;
+    silicon
+}
+
 /// A followed function was called. Anywhere, preemption off.
 pub(super) fn called(crew: &Crew<Driver>, number: usize, arguments: Arguments) {
-    if let (Some(function), true) = (function(number), crew.hardware.is_silicon()) {
+    if let (Some(function), true) = (function(number), counts(crew, number)) {
         begins(crew, function, arguments);
     }
 }
 
 /// It returned. Anywhere, preemption off.
 pub(super) fn returned(crew: &Crew<Driver>, number: usize, arguments: Arguments, result: u64) {
-    if let (Some(function), true) = (function(number), crew.hardware.is_silicon()) {
+    if let (Some(function), true) = (function(number), counts(crew, number)) {
         // An `int`; of PSMASH a result code: 0 is success in both.
         ends(crew, function, arguments, result as u32 == 0);
     }

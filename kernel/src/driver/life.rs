@@ -37,11 +37,13 @@ pub(crate) fn begin(crew: &Crew<Driver>) -> Result {
         pr_err!("not loaded: SNP is up, and its shutdown could not be followed\n");
         return Err(EOPNOTSUPP);
     }
-    // SNP is up already: what an earlier driver left may be kept if it is just what we would write.
+    // SNP is up already: what an earlier driver left may be kept if it is just what we would write. One
+    // that was cut short has left some cores at 0, and those can still be written.
     let left = the_first(crew, |read| read.base != Some(RmpoptBase::OFF));
     let other = (0..crew.hardware.topology.cores()).map(CoreId).find(|&core| {
         let ours = RmpoptBase::enabled_at(crew.state.lock().plan.base(&crew.place(), core));
-        crew.read(core).is_some_and(|read| read.base != Some(ours))
+        let known = [Some(ours), Some(RmpoptBase::OFF)];
+        crew.read(core).is_some_and(|read| !known.contains(&read.base))
     });
     let adopt = crate::module_parameters::adopt.value();
     match (left, other) {
@@ -151,7 +153,7 @@ pub(super) fn may_sleep(crew: &Crew<Driver>) -> bool {
 /// CPU hotplug is disabled while SNP is up, as upstream decided; tests of the handler leave it on.
 fn fix_cpus(crew: &Crew<Driver>, on: bool) {
     #[cfg(emulate)]
-    if crate::params::emu::hotplug() {
+    if crate::emu::wanted::hotplug() {
         return;
     }
     let mut cpus = crew.cpus.lock();

@@ -11,10 +11,9 @@
 //! share FIRST PAGES [2m]            RMPUPDATE: they are the hypervisor's again
 //! decommission                      a guest's end (upstream's trigger)
 //! optimise                          the operator's request, as an action of configfs
+//! reset CORE                        a core that is away: SNP off, base 0, empty table
 //! check                             law 1 in all regions
 //! fault NAME TIMES                  drop-clear, stale-cache, blind-publish, skip-follower, ud
-//! rmp-make-shared PAGE              calls the kernel's function of this name, which fails without SNP
-//! time-conversions CALLS            what the probe on `rmp_make_shared` costs, to the log
 //! fixup                             the instruction's exception table entry, where it can be shown
 //! ```
 
@@ -23,15 +22,31 @@ use core::sync::atomic::Ordering;
 use kernel::interrupt::local_interrupt_disable;
 use kernel::prelude::*;
 
+use super::ask::{Ask, Request, SeededFault};
+use super::pages::Pages;
 use super::Emulated;
 use crate::driver::{self, events, life, operator, Driver};
-use crate::snp_defs::{FirmwareCommand, Gpa, PageSize, Pfn, Region, RmpOperand};
-use crate::snp_model::{CoreId, Fault, PfnRange};
+use crate::rmpopt_core::CoreId;
+use crate::snp_defs::FirmwareCommand;
 use crate::sys::crew::Crew;
+use crate::sys::files::Commands;
+
+/// `control`: what happens to the emulated host, a command a line.
+pub(super) struct Control;
+
+impl Commands for Control {
+    type Data = Crew<Driver>;
+    const NAME: &'static CStr = c"control";
+
+    fn write(crew: &Crew<Driver>, text: &[u8]) -> Result {
+        let text = core::str::from_utf8(text).map_err(|_| EINVAL)?;
+        text.lines().try_for_each(|line| command(crew, line))
+    }
+}
 
 /// Does one line. An error has one line in the log, and means that nothing was done, except for
 /// pages before the one that failed.
-pub(super) fn command(crew: &Crew<Driver>, line: &str) -> Result {
+fn command(crew: &Crew<Driver>, line: &str) -> Result {
     let Some(emulated) = crew.hardware.emulated() else { return Err(ENODEV) };
     let mut words = line.split_ascii_whitespace();
     let Some(name) = words.next() else { return Ok(()) };
@@ -41,8 +56,9 @@ pub(super) fn command(crew: &Crew<Driver>, line: &str) -> Result {
         "fw-init" => fw_init(crew, emulated),
         "fw-down" => fw_down(crew, emulated),
         "stopped" => stopped(crew, emulated),
-        "assign" => Pages::parse(&mut words, true).and_then(|pages| assign(crew, emulated, &pages)),
-        "share" => Pages::parse(&mut words, false).and_then(|pages| share(crew, emulated, &pages)),
+        "assign" => Pages::parse(&mut words, true).and_then(|pages| update(crew, emulated, &pages)),
+        "share" => Pages::parse(&mut words, false).and_then(|pages| update(crew, emulated, &pages)),
+        "reset" => reset(emulated, words.next()),
         "decommission" => {
             life::guest_decommissioned(crew);
             Ok(())
@@ -52,12 +68,10 @@ pub(super) fn command(crew: &Crew<Driver>, line: &str) -> Result {
             Ok(())
         }
         "check" => {
-            emulated.check_all();
+            emulated.host.ask(Request::CheckAll);
             Ok(())
         }
         "fault" => fault(crew, emulated, words.next(), words.next()),
-        "rmp-make-shared" => rmp_make_shared(words.next()),
-        "time-conversions" => time_conversions(crew, words.next()),
         "fixup" => fixup(),
         _ => Err(EINVAL),
     };
@@ -70,7 +84,7 @@ pub(super) fn command(crew: &Crew<Driver>, line: &str) -> Result {
         pr_info!("emu/control: \"{line}\" has words to spare\n");
         return Err(EINVAL);
     }
-    if emulated.laws.is_broken() {
+    if emulated.host.is_broken() {
         return Err(BROKEN);
     }
     Ok(())
@@ -80,48 +94,44 @@ pub(super) fn command(crew: &Crew<Driver>, line: &str) -> Result {
 const BROKEN: Error = EIO;
 
 fn snp_init(crew: &Crew<Driver>, emulated: &Emulated) -> Result {
-    let silicon = &emulated.silicon;
-    if silicon.is_initialised() {
-        return Err(EBUSY);
-    }
     let _turn = crew.turn.lock();
-    super::initialise(silicon)?;
+    emulated.host.asked(Request::Init)?;
     life::snp_initialised(crew);
     Ok(())
 }
 
 fn snp_down(crew: &Crew<Driver>, emulated: &Emulated) -> Result {
-    if !emulated.silicon.is_initialised() {
+    let host = &emulated.host;
+    if !host.is_up() {
         return Err(ENODEV);
     }
     let _turn = crew.turn.lock();
     life::snp_goes_down(crew)?;
-    let executed = emulated.executed.load(Ordering::SeqCst);
-    emulated.silicon.snp_shutdown(true, &[]);
+    let executed = host.executed();
+    host.asked(Request::Shutdown)?;
     let unclean = crew.unclean.load(Ordering::Relaxed);
     emulated.check_stopped(&crew.hardware.topology, executed, unclean);
     Ok(())
 }
 
 fn fw_init(crew: &Crew<Driver>, emulated: &Emulated) -> Result {
-    if emulated.silicon.is_initialised() {
+    if emulated.host.is_up() {
         return Err(EBUSY);
     }
-    let init = || super::initialise(&emulated.silicon);
+    let init = || emulated.host.asked(Request::Init).map(|_| ());
     events::emulate(crew, FirmwareCommand::SNP_INIT_EX, init)?;
     events::emulate(crew, FirmwareCommand::SNP_DF_FLUSH, || Ok(()))
 }
 
 fn fw_down(crew: &Crew<Driver>, emulated: &Emulated) -> Result {
-    if !emulated.silicon.is_initialised() {
+    let host = &emulated.host;
+    if !host.is_up() {
         return Err(ENODEV);
     }
     events::emulate(crew, FirmwareCommand::SNP_SHUTDOWN_EX, || {
         // From here on none may be run, whatever the driver has still to do.
-        let executed = emulated.executed.load(Ordering::SeqCst);
-        emulated.at_shutdown.store(executed, Ordering::SeqCst);
-        emulated.silicon.snp_shutdown(true, &[]);
-        Ok(())
+        emulated.at_shutdown.store(host.executed(), Ordering::SeqCst);
+        host.asked(Request::Shutdown).map(|_| ())
     })
 }
 
@@ -130,77 +140,28 @@ fn stopped(crew: &Crew<Driver>, emulated: &Emulated) -> Result {
     let executed = emulated.at_shutdown.load(Ordering::SeqCst);
     let unclean = crew.unclean.load(Ordering::Relaxed);
     emulated.check_stopped(&crew.hardware.topology, executed, unclean);
-    emulated.check_all();
+    emulated.host.ask(Request::CheckAll);
     Ok(())
-}
-
-/// Pages of one size.
-struct Pages {
-    first: Pfn,
-    count: u64,
-    size: PageSize,
-    asid: u32,
-}
-
-impl Pages {
-    fn parse<'a>(words: &mut impl Iterator<Item = &'a str>, owned: bool) -> Result<Self> {
-        let mut number = || words.next().and_then(|word| word.parse::<u64>().ok()).ok_or(EINVAL);
-        let first = Pfn::new(number()?).ok_or(EINVAL)?;
-        let count = number()?;
-        let asid = if owned { u32::try_from(number()?).map_err(|_| EINVAL)? } else { 0 };
-        let size = match words.next() {
-            None => PageSize::Size4K,
-            Some("2m") => PageSize::Size2M,
-            Some(_) => return Err(EINVAL),
-        };
-        Ok(Self { first, count, size, asid })
-    }
-
-    /// Each page's number.
-    fn each(&self) -> impl Iterator<Item = Pfn> + '_ {
-        let pages = self.size.pages();
-        (0..self.count).filter_map(move |index| self.first.checked_add(index.wrapping_mul(pages)))
-    }
 }
 
 /// RMPUPDATE page by page; after each, the region's mark, as a probe on its return would make it.
-fn update(
-    crew: &Crew<Driver>,
-    emulated: &Emulated,
-    pages: &Pages,
-    operand: impl Fn(Pfn) -> RmpOperand,
-    mark: fn(&Crew<Driver>, Region),
-) -> Result {
-    let all = pages.count.checked_mul(pages.size.pages()).ok_or(EINVAL)?;
-    emulated.silicon.reserve_pages(PfnRange::new(pages.first, all)).map_err(|_| ENOMEM)?;
-    let mut checked = None;
-    for pfn in pages.each() {
-        let update = emulated.silicon.rmpupdate(CoreId(0), pfn.spa(), &operand(pfn));
-        if !update.map_err(|_| EFAULT)?.status.is_success() {
-            return Err(EPERM);
-        }
+fn update(crew: &Crew<Driver>, emulated: &Emulated, pages: &Pages) -> Result {
+    let mark = if pages.are_assigned() { driver::lost } else { driver::became_shared };
+    pages.update(&emulated.host, |region| {
         if emulated.marks {
-            mark(crew, pfn.region());
+            mark(crew, region);
         }
-        if checked != Some(pfn.region()) {
-            checked = Some(pfn.region());
-            emulated.check_region(pfn.region());
-        }
-        crate::sys::cpu::let_others_run();
+    })
+}
+
+/// A core that is away went through a reset, as it does on its way back.
+fn reset(emulated: &Emulated, core: Option<&str>) -> Result {
+    let core = core.and_then(|word| word.parse().ok()).ok_or(EINVAL)?;
+    let known = emulated.host.cores().any(|known| known == CoreId(core));
+    if !known {
+        return Err(EINVAL);
     }
-    Ok(())
-}
-
-fn assign(crew: &Crew<Driver>, emulated: &Emulated, pages: &Pages) -> Result {
-    let operand = |pfn: Pfn| {
-        let gpa = Gpa::new(pfn.spa().get()).unwrap_or(Gpa::ZERO);
-        RmpOperand::private(gpa, pages.size, pages.asid, false)
-    };
-    update(crew, emulated, pages, operand, driver::lost)
-}
-
-fn share(crew: &Crew<Driver>, emulated: &Emulated, pages: &Pages) -> Result {
-    update(crew, emulated, pages, |_| RmpOperand::shared(pages.size), driver::became_shared)
+    emulated.host.asked(Request::Reset { core }).map(|_| ())
 }
 
 fn fault(
@@ -210,16 +171,18 @@ fn fault(
     times: Option<&str>,
 ) -> Result {
     let times = times.and_then(|word| word.parse::<u32>().ok()).ok_or(EINVAL)?;
-    let faults = emulated.silicon.unit().faults();
-    match name {
-        Some("drop-clear") => faults.seed(Fault::DropClear, times),
-        Some("stale-cache") => faults.seed(Fault::StaleCache, times),
-        Some("blind-publish") => faults.seed(Fault::BlindPublish, times),
-        Some("skip-follower") => crew.swallow.store(times, Ordering::SeqCst),
-        Some("ud") => emulated.seeded_ud.store(times, Ordering::SeqCst),
+    let fault = match name {
+        Some("skip-follower") => {
+            crew.swallow.store(times, Ordering::SeqCst);
+            return Ok(());
+        }
+        Some("drop-clear") => SeededFault::DropClear,
+        Some("stale-cache") => SeededFault::StaleCache,
+        Some("blind-publish") => SeededFault::BlindPublish,
+        Some("ud") => SeededFault::UndefinedOpcode,
         _ => return Err(EINVAL),
-    }
-    Ok(())
+    };
+    emulated.host.asked(Request::Seed { fault, times }).map(|_| ())
 }
 
 /// Whether an exception in the instruction comes back as an error.
@@ -235,44 +198,4 @@ fn fixup() -> Result {
         Some(false) => Err(EFAULT),
         None => Err(EOPNOTSUPP),
     }
-}
-
-/// Calls `rmp_make_shared`, to see that the probe on it is reached. Without SNP it gives `ENODEV` and
-/// does nothing, and with SNP we are not here.
-fn rmp_make_shared(page: Option<&str>) -> Result {
-    let page = page.and_then(|word| word.parse().ok()).ok_or(EINVAL)?;
-    match crate::sys::symbol::rmp_make_shared(page) {
-        Some(-19) => Ok(()),
-        Some(_) => Err(EFAULT),
-        None => Err(EOPNOTSUPP),
-    }
-}
-
-/// How long calls of `rmp_make_shared` take with the probe on it and without, in turns; what is least
-/// disturbed, the shortest of ten turns, counts.
-fn time_conversions(crew: &Crew<Driver>, calls: Option<&str>) -> Result {
-    let calls = calls.and_then(|word| word.parse::<u64>().ok()).filter(|&n| n > 0).ok_or(EINVAL)?;
-    let Some(probe) = crew.probes().iter().find(|probe| probe.symbol() == c"rmp_make_shared")
-    else {
-        return Err(ENODEV);
-    };
-    let turn = || -> Result<u64> {
-        let begun = crew.now();
-        for _ in 0..calls {
-            crate::sys::symbol::rmp_make_shared(0).ok_or(EOPNOTSUPP)?;
-        }
-        Ok(crew.now().since(begun) / calls)
-    };
-    let (mut with, mut without) = (u64::MAX, u64::MAX);
-    for _ in 0..10 {
-        with = with.min(turn()?);
-        probe.detach();
-        without = without.min(turn()?);
-        probe.attach()?;
-        crate::sys::cpu::let_others_run();
-    }
-    pr_info!(
-        "a call of rmp_make_shared: {with} ns followed, {without} ns not followed (EMULATED)\n"
-    );
-    Ok(())
 }

@@ -1,101 +1,87 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
-//! `emu/`: the emulated hardware's side of things.
+//! The emulated hardware's side of things, as files.
 
 use core::fmt::{self, Write};
-use core::sync::atomic::Ordering;
+use core::marker::PhantomData;
 
 use kernel::prelude::*;
 
-use super::{control, model};
-use crate::driver::Driver;
+use super::ask::{Ask, LAWS};
 use crate::rmpopt_core::{table, CoreId};
 use crate::snp_defs::Region;
-use crate::sys::crew::Crew;
-use crate::sys::files::{Commands, Out, Rows, Served};
+use crate::sys::files::{Folder, Out, Rows, Served};
+use crate::topology::Topology;
 
-pub(crate) fn add(served: &Served<Crew<Driver>>) {
-    let folder = served.sub_folder(c"emu");
-    served.commands::<Control>(folder);
-    served.rows::<Table>(folder);
-    served.rows::<Cores>(folder);
-    served.rows::<Laws>(folder);
+/// Whoever shows an emulated host.
+pub(crate) trait Shows: Sync + 'static {
+    /// The host, if there is one.
+    fn host(&self) -> Option<&impl Ask>;
+    /// The CPUs of its cores.
+    fn topology(&self) -> &Topology;
 }
 
-/// `control`: what happens to the emulated host, a command a line.
-struct Control;
-
-impl Commands for Control {
-    type Data = Crew<Driver>;
-    const NAME: &'static CStr = c"control";
-
-    fn write(crew: &Crew<Driver>, text: &[u8]) -> Result {
-        let text = core::str::from_utf8(text).map_err(|_| EINVAL)?;
-        text.lines().try_for_each(|line| control::command(crew, line))
-    }
+/// Makes the files.
+pub(crate) fn add<D: Shows>(served: &Served<D>, folder: Folder) {
+    served.rows::<Table<D>>(folder);
+    served.rows::<Cores<D>>(folder);
+    served.rows::<Laws<D>>(folder);
 }
 
 /// `table`: the bits that the emulated tables really hold, as upstream's text.
-struct Table;
+struct Table<D>(PhantomData<D>);
 
-impl Rows for Table {
-    type Data = Crew<Driver>;
+impl<D: Shows> Rows for Table<D> {
+    type Data = D;
     const NAME: &'static CStr = c"table";
 
-    fn count(crew: &Crew<Driver>) -> u64 {
-        u64::from(crew.hardware.memory.regions())
+    fn count(data: &D) -> u64 {
+        data.host().map_or(0, |host| u64::from(host.regions()))
     }
 
-    fn row(crew: &Crew<Driver>, row: u64, out: &mut Out<'_>) -> fmt::Result {
+    fn row(data: &D, row: u64, out: &mut Out<'_>) -> fmt::Result {
         let Some(region) = u32::try_from(row).ok().and_then(Region::new) else { return Ok(()) };
-        let Some(emulated) = crew.hardware.emulated() else { return Ok(()) };
-        let unit = emulated.silicon.unit();
-        let cpus = crew.hardware.topology.cpus();
-        let having = cpus.filter(|&(_, core)| unit.is_optimised(model(core), region));
+        let Some(host) = data.host() else { return Ok(()) };
+        let having = data.topology().cpus().filter(|&(_, core)| host.is_optimised(core, region));
         table::write_row(out, region, having.map(|(cpu, _)| cpu))
     }
 }
 
-/// `laws`: `law.N.checks` and `law.N.breaches`.
-struct Laws;
+/// `laws`: `law.N.checks` and `law.N.breaches`, and how many RMPOPTs were run.
+struct Laws<D>(PhantomData<D>);
 
-impl Rows for Laws {
-    type Data = Crew<Driver>;
+impl<D: Shows> Rows for Laws<D> {
+    type Data = D;
     const NAME: &'static CStr = c"laws";
 
-    fn count(_: &Crew<Driver>) -> u64 {
+    fn count(_: &D) -> u64 {
         1
     }
 
-    fn row(crew: &Crew<Driver>, _: u64, out: &mut Out<'_>) -> fmt::Result {
-        let Some(emulated) = crew.hardware.emulated() else { return Ok(()) };
-        for law in emulated.laws.all() {
-            let (checks, breaches) =
-                (law.checks.load(Ordering::Relaxed), law.breaches.load(Ordering::Relaxed));
-            writeln!(out, "law.{}.checks {checks}", law.number)?;
-            writeln!(out, "law.{}.breaches {breaches}", law.number)?;
+    fn row(data: &D, _: u64, out: &mut Out<'_>) -> fmt::Result {
+        let Some(host) = data.host() else { return Ok(()) };
+        for number in LAWS {
+            writeln!(out, "law.{number}.checks {}", host.law(number, false))?;
+            writeln!(out, "law.{number}.breaches {}", host.law(number, true))?;
         }
-        Ok(())
+        writeln!(out, "executed {}", host.executed())
     }
 }
 
 /// `cores`: what each core's registers hold.
-struct Cores;
+struct Cores<D>(PhantomData<D>);
 
-impl Rows for Cores {
-    type Data = Crew<Driver>;
+impl<D: Shows> Rows for Cores<D> {
+    type Data = D;
     const NAME: &'static CStr = c"cores";
 
-    fn count(crew: &Crew<Driver>) -> u64 {
-        u64::from(crew.hardware.topology.cores())
+    fn count(data: &D) -> u64 {
+        u64::from(data.topology().cores())
     }
 
-    fn row(crew: &Crew<Driver>, row: u64, out: &mut Out<'_>) -> fmt::Result {
-        let Some(emulated) = crew.hardware.emulated() else { return Ok(()) };
+    fn row(data: &D, row: u64, out: &mut Out<'_>) -> fmt::Result {
+        let Some(host) = data.host() else { return Ok(()) };
         let core = CoreId(row as u16);
-        let (base, snp_en) = (
-            emulated.silicon.rdmsr_rmpopt_base(model(core)),
-            u8::from(emulated.silicon.unit().snp_en(model(core))),
-        );
+        let (base, snp_en) = (host.read_base(core), u8::from(host.snp_en(core)));
         writeln!(out, "core {core} snp_en {snp_en} base {base:#x}")
     }
 }

@@ -20,7 +20,7 @@ const CHUNKS: u32 = 512;
 
 /// RMP entries: a fill or a dense block for each 2 MiB.
 ///
-/// Reservations come one at a time (the control file's lock), instructions at any time.
+/// Reservations come one at a time (the host sees to it), instructions at any time.
 pub(crate) struct KernelRmp {
     regions: u32,
     /// A fill below [`Self::FIRST_DENSE`], else that plus the number of a dense block.

@@ -21,6 +21,6 @@ pub(crate) fn add(served: &Served<Crew<Driver>>) {
     served.rows::<probes::Probes>(folder);
     #[cfg(emulate)]
     if served.hardware.emulated().is_some() {
-        crate::emu::files::add(served);
+        crate::emu::add_files(served);
     }
 }

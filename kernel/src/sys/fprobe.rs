@@ -151,6 +151,46 @@ impl<L: Listener> Drop for Probe<L> {
     }
 }
 
+/// Whether the kernel or a loaded module has a function of this name that can be followed, exported or
+/// not. May sleep.
+pub(crate) fn is_function(name: &CStr) -> bool {
+    let mut name = name.as_char_ptr();
+    let probe = KBox::new(
+        RawProbe {
+            nmissed: 0,
+            flags: 0,
+            entry_data_size: 0,
+            entry_handler: Some(nothing),
+            exit_handler: None,
+            hlist_array: core::ptr::null_mut(),
+        },
+        GFP_KERNEL,
+    );
+    let Ok(mut probe) = probe else { return false };
+    let probe: *mut RawProbe = &mut *probe;
+    // SAFETY: The structure stays in its box until it is unregistered, which waits for its handler.
+    unsafe {
+        let found = register_fprobe_syms(probe, &raw mut name, 1) == 0;
+        if found {
+            unregister_fprobe(probe);
+        }
+        found
+    }
+}
+
+/// # Safety
+///
+/// None.
+unsafe extern "C" fn nothing(
+    _: *mut RawProbe,
+    _: c_ulong,
+    _: c_ulong,
+    _: *mut bindings::pt_regs,
+    _: *mut c_void,
+) -> c_int {
+    0
+}
+
 /// # Safety
 ///
 /// `probe` must be the first field of a registered [`Probe`], `registers` hold the arguments of the

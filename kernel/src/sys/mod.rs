@@ -4,6 +4,8 @@
 pub(crate) mod clock;
 pub(crate) mod cpu;
 pub(crate) mod crew;
+#[cfg(emulate)]
+pub(crate) mod emulated;
 pub(crate) mod files;
 pub(crate) mod fprobe;
 pub(crate) mod insn;
