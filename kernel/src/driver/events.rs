@@ -14,7 +14,7 @@ use crate::rmpopt_core::Event;
 use crate::snp_defs::{FirmwareCommand, Pfn, Region};
 use crate::sys::crew::Crew;
 use crate::sys::fprobe::Arguments;
-use crate::sys::modules::News;
+use crate::sys::modules::{self, News};
 
 /// A function that is probed.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -123,6 +123,10 @@ pub(crate) fn attach(crew: &Crew<Driver>) -> Result {
     crew.watch_modules()?;
     let mut all = is_followed(crew);
     for (probe, (_, module)) in crew.probes().iter().zip(FUNCTIONS) {
+        // Looking for what is not there takes the kernel long.
+        if module.is_some_and(|name| !modules::is_loaded(name)) {
+            continue;
+        }
         match probe.attach() {
             Ok(()) => {}
             // It is attached when its module comes.
@@ -169,7 +173,8 @@ pub(super) fn module(crew: &Crew<Driver>, name: &CStr, news: News) {
             continue;
         }
         match news {
-            News::Coming => {
+            // Also of those that were on their way when we began to listen.
+            News::Coming | News::Live => {
                 if let Err(error) = probe.attach() {
                     let name = probe.symbol().to_str().unwrap_or("?");
                     pr_warn!("{name} cannot be followed ({error:?})\n");

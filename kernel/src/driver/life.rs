@@ -107,13 +107,26 @@ pub(super) fn go_on(crew: &Crew<Driver>) {
 /// SNP is about to go down: returns when no RMPOPT runs and none will, and the bases are 0.
 pub(crate) fn snp_goes_down(crew: &Crew<Driver>) -> Result {
     crew.stop.store(true, Ordering::SeqCst);
-    crew.up.store(false, Ordering::SeqCst);
+    let ours = crew.up.swap(false, Ordering::SeqCst);
     super::cpus::count_masked(crew);
     let ended = end(crew, Event::SnpGoingDown);
+    if !ours {
+        clear_what_was_left(crew);
+    }
     fix_cpus(crew, false);
     ended?;
     pr_info!("SNP goes down: stopped\n");
     Ok(())
+}
+
+/// The bases of an earlier driver, which nobody else is there to clear.
+fn clear_what_was_left(crew: &Crew<Driver>) {
+    for core in (0..crew.hardware.topology.cores()).map(CoreId) {
+        let (Some(cpu), Some(read)) = (crew.any_cpu_of(core), crew.read(core)) else { continue };
+        if read.base != Some(RmpoptBase::OFF) {
+            crew.hardware.write_base(cpu, core, RmpoptBase::OFF);
+        }
+    }
 }
 
 /// The module goes. Base and enable bit of each core stay as they are if SNP is up.

@@ -3,11 +3,27 @@
 
 use kernel::{bindings, error::to_result, prelude::*, types::Opaque};
 
+/// Whether a module of this name is loaded. One that is being loaded is told of as live later.
+pub(crate) fn is_loaded(name: &CStr) -> bool {
+    let ours = <crate::RmpoptModule as kernel::ModuleMetadata>::THIS_MODULE.as_ptr();
+    // SAFETY: Our own module is one of the set's objects for as long as this code runs, so that the set
+    // is there; the name ends in NUL; the reference that was taken is given back.
+    unsafe {
+        let found = bindings::kset_find_obj((*ours).mkobj.kobj.kset, name.as_char_ptr());
+        if !found.is_null() {
+            bindings::kobject_put(found);
+        }
+        !found.is_null()
+    }
+}
+
 /// What is told.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum News {
     /// Its code is there and has not run.
     Coming,
+    /// It is loaded.
+    Live,
     /// Its code is about to go.
     Going,
 }
@@ -80,6 +96,7 @@ unsafe extern "C" fn call<W: Watcher>(
 ) -> kernel::ffi::c_int {
     let news = match news as u32 {
         bindings::module_state_MODULE_STATE_COMING => News::Coming,
+        bindings::module_state_MODULE_STATE_LIVE => News::Live,
         bindings::module_state_MODULE_STATE_GOING => News::Going,
         _ => return 0,
     };
