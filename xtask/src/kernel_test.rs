@@ -1,11 +1,13 @@
 //! `cargo xtask kernel-test`: the module built, looked at, and tested in a stock kernel.
 
 mod machines;
+mod together;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -28,8 +30,11 @@ pub(crate) struct Args {
     /// Boot only, with the modules that were built last
     #[arg(long, conflicts_with = "no_boot")]
     no_build: bool,
+    /// Machines that run at once [default: as many as there are CPUs]
+    #[arg(long)]
+    jobs: Option<usize>,
     /// Seconds after which a boot is given up
-    #[arg(long, default_value_t = 300)]
+    #[arg(long, default_value_t = 600)]
     limit: u64,
     /// Also the machines that take minutes
     #[arg(long)]
@@ -55,9 +60,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             machine.name.contains(&args.only)
                 && (args.full || !machines::SLOW.contains(&machine.name))
         };
-        for machine in MACHINES.iter().filter(wanted) {
-            wrong.extend(machine.test(args, &env, &checker)?);
-        }
+        let wanted: Vec<&Machine> = MACHINES.iter().filter(wanted).collect();
+        wrong.extend(together::boot(args, &env, &checker, &wanted)?);
     }
     if wrong.is_empty() {
         println!("kernel-test: passed on {}", env.kernel().release);
@@ -206,19 +210,9 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 impl Machine {
-    /// Boots it; what went wrong.
-    fn test(&self, args: &Args, env: &KernelEnv, checker: &Path) -> Result<Vec<String>> {
-        let check = repository()?.join("kernel/check");
-        let mut inside = files(&check.join("guest"))?;
-        inside.extend(files(&check.join("scripts"))?);
-        inside.push(checker.to_owned());
-        inside.extend(self.module.files(env));
-        for name in machines::DEPENDS.iter().chain(self.stock) {
-            inside.push(env.stock_module(name)?);
-        }
-        for end in self.lab {
-            inside.push(lab_table(env, end)?);
-        }
+    /// Boots it; what is to be told of it, and what went wrong.
+    fn test(&self, args: &Args, env: &KernelEnv, checker: &Path) -> Result<(String, Vec<String>)> {
+        let inside = self.files(env, checker)?;
         let boot = Boot {
             name: self.name,
             files: &inside,
@@ -231,15 +225,33 @@ impl Machine {
         let console = boot.run(env)?;
         let wrong = self.judge(&console);
         let seconds = console.time.as_secs_f64();
-        println!("machine {}: -smp {}, {seconds:.1} s", self.name, self.smp);
-        for line in console.lines.iter().filter(|line| is_told(line)) {
-            println!("    {line}");
-        }
+        let mut told = vec![format!("machine {}: -smp {}, {seconds:.1} s", self.name, self.smp)];
+        let lines = console.lines.iter().filter(|line| is_told(line));
+        told.extend(lines.map(|line| format!("    {line}")));
         if !wrong.is_empty() {
-            println!("console of {}:", self.name);
-            console.lines.iter().for_each(|line| println!("    | {line}"));
+            told.push(format!("console of {}:", self.name));
+            told.extend(console.lines.iter().map(|line| format!("    | {line}")));
         }
-        Ok(wrong)
+        Ok((told.join("\n") + "\n", wrong))
+    }
+
+    /// What it takes with it.
+    fn files(&self, env: &KernelEnv, checker: &Path) -> Result<Vec<PathBuf>> {
+        /// Some are made anew, by one machine at a time.
+        static MAKING: Mutex<()> = Mutex::new(());
+        let _turn = MAKING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let check = repository()?.join("kernel/check");
+        let mut inside = files(&check.join("guest"))?;
+        inside.extend(files(&check.join("scripts"))?);
+        inside.push(checker.to_owned());
+        inside.extend(self.module.files(env));
+        for name in machines::DEPENDS.iter().chain(self.stock) {
+            inside.push(env.stock_module(name)?);
+        }
+        for end in self.lab {
+            inside.push(lab_table(env, end)?);
+        }
+        Ok(inside)
     }
 
     fn judge(&self, console: &Console) -> Vec<String> {

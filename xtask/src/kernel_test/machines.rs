@@ -142,6 +142,7 @@ pub(crate) const MACHINES: [Machine; 12] = [
             "reload.gp,keeps",
             "reload.gp,misses",
             "reload.warm",
+            "reload.early",
             "reload.vmalloc",
             "reload.slab",
             "reload.percpu",
