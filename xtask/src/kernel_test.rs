@@ -100,7 +100,7 @@ const CANNOT_PANIC: [(&str, &str); 7] = [
 
 /// Functions that may take more stack, and why.
 const DEEP: [(&str, &str); 1] = [(
-    "rmpopt::emu::silicon",
+    "rmpopt::emu::host::silicon",
     "runs once, when emulated hardware is made; not in the packaged module",
 )];
 

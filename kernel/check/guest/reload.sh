@@ -23,7 +23,7 @@ round() {
     code=$?
     cat /told
     cat /told >> /all
-    [ $code = 0 ] || { rmmod rmpopt rmpopt_emu; return 2; }
+    [ $code = 0 ] || { rmmod rmpopt; rmmod rmpopt_emu; return 2; }
     ! grep -q 'breaches [^0]' $H/laws || return 3
     rmmod rmpopt_emu
 }

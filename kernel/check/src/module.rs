@@ -10,11 +10,15 @@ use crate::files;
 /// Where the parameters of every load stand: the scripts' settings for slow machines.
 const ALWAYS: &str = "LOAD";
 
-/// Loads the driver with these parameters, besides those in the environment.
+/// Loads the driver with these parameters, besides those in the environment that are not among them: a
+/// parameter can be given once.
 pub(crate) fn load(parameters: &[&str]) -> Result<(), String> {
     let always = std::env::var(ALWAYS).unwrap_or_default();
+    let name = |word: &str| word.split('=').next().map(str::to_owned);
+    let given = |word: &&str| parameters.iter().any(|parameter| name(parameter) == name(word));
+    let always = always.split_whitespace().filter(|word| !given(word));
     let mut insmod = Command::new("insmod");
-    insmod.args(["/rmpopt.ko", "emulate=model"]).args(always.split_whitespace()).args(parameters);
+    insmod.args(["/rmpopt.ko", "emulate=model"]).args(always).args(parameters);
     run(&mut insmod)
 }
 
