@@ -100,11 +100,9 @@ pub(crate) fn regions(args: &RegionsArgs) -> Result<ExitCode, Failure> {
 
 /// What a file that was sent says: a state that does not go on, and when it was taken, in seconds
 /// since 1970 (0 if that is not known).
-pub(super) fn still(file: &std::path::Path) -> Result<(HostState, u64), Failure> {
-    let name = file.display().to_string();
-    let text = read_text(file)?;
-    let taken_s = Record::parse(&text).map_or(0, |record| record.taken_s);
-    Ok((HostState::of(&from_text(&name, text)?), taken_s))
+pub(super) fn still(file: &Path) -> Result<(HostState, u64), Failure> {
+    let (system, taken) = system(Some(file), None, false)?;
+    Ok((HostState::of(&system), taken.map_or(0, |taken| taken.seconds)))
 }
 
 fn view() -> View {
