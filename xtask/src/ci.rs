@@ -42,7 +42,7 @@ pub(crate) struct Args {
     /// Also build the module and boot it in QEMU (needs root, about ten minutes the first time)
     #[arg(long)]
     kernel: bool,
-    /// Also a minute of each fuzz target
+    /// Also a minute of each fuzz target, and the module in a debug kernel built from source
     #[arg(long)]
     full: bool,
 }
@@ -69,7 +69,7 @@ struct Step {
 }
 
 /// Cheap ones first, so that what is wrong shows early.
-const STEPS: [Step; 18] = [
+const STEPS: [Step; 19] = [
     Step { name: "tools", about: "what the other steps need", run: tools::run },
     Step { name: "fmt", about: "rustfmt", run: fmt },
     Step { name: "layering", about: "floors, unsafe, the driver's folders", run: layering::run },
@@ -96,6 +96,7 @@ const STEPS: [Step; 18] = [
     Step { name: "advisories", about: "known vulnerabilities", run: deny::advisories },
     Step { name: "fuzz", about: "the parsers on random input", run: fuzz::run },
     Step { name: "kernel-test", about: "the module in a stock kernel", run: kernel::run },
+    Step { name: "kernel-debug", about: "the module in a debug kernel", run: kernel::run_debug },
 ];
 
 /// What the steps share.

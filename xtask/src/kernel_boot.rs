@@ -48,6 +48,9 @@ pub(crate) struct Boot<'a> {
     pub(crate) smp: &'a str,
     /// MiB of memory.
     pub(crate) memory: u32,
+    /// The guest's clock goes by the instructions it runs, 4 ns each, and jumps over idle times: what
+    /// a script waits for does not depend on how busy the host is.
+    pub(crate) by_instructions: bool,
     /// Time after which a boot is given up.
     pub(crate) limit: Duration,
 }
@@ -103,6 +106,9 @@ impl Boot<'_> {
         // One thread for all CPUs: with several, QEMU can run an instruction that the kernel has
         // just patched in its old form, and the kernel dies of a breakpoint nobody waits for.
         qemu.args(["-accel", "tcg,thread=single", "-cpu", self.cpu]);
+        if self.by_instructions {
+            qemu.args(["-icount", "shift=2,sleep=off"]);
+        }
         qemu.args([
             "-nographic",
             "-no-reboot",
@@ -114,7 +120,8 @@ impl Boot<'_> {
         ]);
         qemu.args(["-m", &format!("{}M", self.memory)]);
         qemu.arg("-kernel").arg(env.vmlinuz()).arg("-initrd").arg(initrd);
-        qemu.args(["-append", "console=ttyS0 panic=-1 oops=panic quiet"]);
+        let arguments = env.flavour().arguments();
+        qemu.args(["-append", &format!("console=ttyS0 panic=-1 oops=panic quiet{arguments}")]);
         let mut qemu = qemu
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

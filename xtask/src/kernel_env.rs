@@ -5,6 +5,8 @@
 //! stock image, is prepared inside a small Debian of its own; a module built there loads in the
 //! unchanged kernel. See `docs/kernel-env.md`.
 
+mod debug;
+
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,6 +14,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
+pub(crate) use self::debug::Flavour;
 use crate::process::{capture, is_installed, pipeline, run_logged};
 
 /// Where everything is kept, unless `RMPOPT_KERNEL_CACHE` names another folder.
@@ -66,6 +69,14 @@ const TOOLCHAIN: [&str; 22] = [
     "gcc-14",
 ];
 
+/// How an error begins that says that packages cannot be had here: no network, no mirror.
+pub(crate) const UNAVAILABLE: &str = "error: not available here: ";
+
+/// The same as the context of an error.
+fn unavailable<T>(result: Result<T>) -> Result<T> {
+    result.context("not available here")
+}
+
 /// Steps printed, so that a reader knows how far it is.
 const STEPS: usize = 8;
 
@@ -75,6 +86,12 @@ pub(crate) struct Args {
     /// Look whether a newer kernel has come out, and go over to it
     #[arg(long)]
     refresh: bool,
+    /// Also a debug kernel (lockdep, sleep in atomic context, debug objects, leaks, failslab)
+    #[arg(long)]
+    debug: bool,
+    /// Also a debug kernel with KASAN
+    #[arg(long)]
+    kasan: bool,
 }
 
 /// Makes the environment and says what it is.
@@ -88,6 +105,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         env.cache.display(),
         started.elapsed().as_secs_f64()
     );
+    let wanted = [(args.debug, Flavour::Debug), (args.kasan, Flavour::Kasan)];
+    wanted.into_iter().filter(|(wanted, _)| *wanted).try_fold(env, |env, (_, flavour)| {
+        let env = env.with(flavour)?;
+        println!(
+            "kernel {} is ready after {:.1} s",
+            env.release()?,
+            started.elapsed().as_secs_f64()
+        );
+        anyhow::Ok(env)
+    })?;
     Ok(())
 }
 
@@ -129,6 +156,7 @@ impl Kernel {
 pub(crate) struct KernelEnv {
     cache: PathBuf,
     kernel: Kernel,
+    flavour: Flavour,
     /// Held while this value lives: two commands must not build in one folder.
     _lock: File,
 }
@@ -141,21 +169,29 @@ impl KernelEnv {
 
     /// Where logs of commands are kept.
     pub(crate) fn logs(&self) -> PathBuf {
-        self.cache.join("logs")
+        self.cache.join(format!("logs{}", self.flavour.suffix()))
     }
 
     /// A folder for what a test makes, such as its initial file system.
     pub(crate) fn scratch(&self, name: &str) -> PathBuf {
-        self.cache.join("scratch").join(name)
+        self.cache.join(format!("scratch{}", self.flavour.suffix())).join(name)
     }
 
-    /// The kernel this environment builds for.
+    /// Which kernel modules are built for and booted in.
+    pub(crate) const fn flavour(&self) -> Flavour {
+        self.flavour
+    }
+
+    /// The stock kernel of this environment, whose source all its kernels are built from.
     pub(crate) fn kernel(&self) -> &Kernel {
         &self.kernel
     }
 
-    /// The stock kernel's image.
+    /// The kernel's image.
     pub(crate) fn vmlinuz(&self) -> PathBuf {
+        if self.flavour != Flavour::Stock {
+            return self.built_image();
+        }
         self.cache.join("stock/usr/lib/modules").join(&self.kernel.release).join("vmlinuz")
     }
 
@@ -168,9 +204,9 @@ impl KernelEnv {
     pub(crate) fn make(&self) -> Command {
         let mut make = self.command("make");
         let jobs = std::thread::available_parallelism().map_or(1, usize::from);
-        make.arg(format!("-j{jobs}")).args(["-C", "/kernel/src", "O=/kernel/obj"]);
-        make.arg(format!("LOCALVERSION={}", self.kernel.local_version()));
-        make.args(["CC=x86_64-linux-gnu-gcc-14", "HOSTCC=gcc"]);
+        make.arg(format!("-j{jobs}")).args(["-C", "/kernel/src"]);
+        make.arg(format!("O=/kernel/obj{}", self.flavour.suffix()));
+        make.args(self.flavour.make(self.kernel.local_version()));
         make
     }
 }
@@ -220,11 +256,11 @@ pub(crate) fn ensure(refresh: bool) -> Result<KernelEnv> {
     lock.lock().context("waiting for another command that uses the same folder")?;
 
     let maker = Maker { cache: cache.clone() };
-    maker.host_programs(&missing)?;
-    let kernel = maker.kernel(refresh)?;
-    let env = KernelEnv { cache, kernel, _lock: lock };
-    maker.packages(&env.kernel)?;
-    maker.debian()?;
+    unavailable(maker.host_programs(&missing))?;
+    let kernel = unavailable(maker.kernel(refresh))?;
+    let env = KernelEnv { cache, kernel, flavour: Flavour::Stock, _lock: lock };
+    unavailable(maker.packages(&env.kernel))?;
+    unavailable(maker.debian())?;
     maker.source(&env)?;
     maker.prepare(&env)?;
     maker.stock(&env.kernel)?;

@@ -51,16 +51,17 @@ impl Module {
 
     /// Folder inside the environment's root where it is built: one for each, so that neither
     /// build throws the other's away.
-    const fn place(self) -> &'static str {
-        match self {
+    fn place(self, env: &KernelEnv) -> String {
+        let name = match self {
             Self::Packaged => "build",
             Self::Emulated => "build-emulated",
-        }
+        };
+        format!("{name}{}", env.flavour().suffix())
     }
 
     /// The built module, and with emulated hardware those that take part in its tests.
     pub(crate) fn files(self, env: &KernelEnv) -> Vec<PathBuf> {
-        let folder = env.root().join(self.place()).join(FOLDER);
+        let folder = env.root().join(self.place(env)).join(FOLDER);
         let names = match self {
             Self::Packaged => &[NAME][..],
             Self::Emulated => &[NAME, "rmpopt_emu", "rmpopt_caller"],
@@ -70,13 +71,13 @@ impl Module {
 
     /// Builds the module from the repository's present sources; returns the log.
     pub(crate) fn build(self, env: &KernelEnv, strictness: Strictness) -> Result<String> {
-        stage(&env.root().join(self.place()))?;
+        stage(&env.root().join(self.place(env)))?;
         let log = env.logs().join(match strictness {
             Strictness::Stock => format!("{}-build.log", self.name()),
             Strictness::Lint => format!("{}-lint.log", self.name()),
         });
         let mut make = env.make();
-        make.arg(format!("M=/{}/{FOLDER}", self.place())).arg("modules");
+        make.arg(format!("M=/{}/{FOLDER}", self.place(env))).arg("modules");
         if self == Self::Emulated {
             make.arg("RMPOPT_EMULATE=1");
         }
@@ -89,7 +90,7 @@ impl Module {
 
     /// What in the object could stop the kernel or use up its stack.
     pub(crate) fn inspect(self, env: &KernelEnv) -> Result<Inspection> {
-        let object = format!("/{}/{FOLDER}/{NAME}.o", self.place());
+        let object = format!("/{}/{FOLDER}/{NAME}.o", self.place(env));
         let mut objdump = env.command("objdump");
         objdump.args(["--disassemble", "--reloc", "--no-show-raw-insn", "--demangle=rust"]);
         let mut found = Inspection::of(&capture(objdump.arg(&object))?);

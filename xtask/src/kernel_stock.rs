@@ -1,4 +1,4 @@
-//! Parts of the stock kernel that tests look at or take along.
+//! Parts of the kernel that tests look at or take along.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -6,12 +6,17 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::kernel_env::KernelEnv;
+use crate::kernel_env::{Flavour, KernelEnv};
 use crate::process::pipeline;
 
 impl KernelEnv {
-    /// A module of the stock kernel, unpacked.
+    /// A module of the kernel itself, unpacked.
     pub(crate) fn stock_module(&self, name: &str) -> Result<PathBuf> {
+        if self.flavour() != Flavour::Stock {
+            let (folder, file) = (self.built_modules(), format!("{name}.ko"));
+            let found = find(&folder, OsStr::new(&file))?;
+            return found.with_context(|| format!("{} has no {file}", folder.display()));
+        }
         let image = self.vmlinuz();
         let modules = image.parent().context("the stock kernel has no folder")?.join("kernel");
         let packed = format!("{name}.ko.xz");

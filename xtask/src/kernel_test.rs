@@ -1,5 +1,6 @@
 //! `cargo xtask kernel-test`: the module built, looked at, and tested in a stock kernel.
 
+mod debug;
 mod machines;
 mod together;
 
@@ -36,9 +37,11 @@ pub(crate) struct Args {
     /// Seconds after which a boot is given up
     #[arg(long, default_value_t = 600)]
     limit: u64,
-    /// Also the machines that take minutes
+    /// Also the machines that take minutes, and both debug kernels
     #[arg(long)]
     full: bool,
+    #[command(flatten)]
+    instead: debug::Instead,
     /// Only the machines whose names contain this
     #[arg(long, default_value = "")]
     only: String,
@@ -46,13 +49,32 @@ pub(crate) struct Args {
 
 /// Builds, inspects and boots the module.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let env = kernel_env::ensure(false)?;
+    let mut env = kernel_env::ensure(false)?;
+    let (mut wrong, mut kernels) = (Vec::new(), Vec::new());
+    let flavours = args.instead.flavours(args.full);
+    if flavours.is_empty() || args.full {
+        wrong.extend(in_stock_kernel(args, &env)?);
+        kernels.push(env.release()?);
+    }
+    for flavour in flavours {
+        env = env.with(flavour)?;
+        wrong.extend(debug::run(args, &env)?);
+        kernels.push(env.release()?);
+    }
+    if wrong.is_empty() {
+        println!("kernel-test: passed on {}", kernels.join(", "));
+        return Ok(());
+    }
+    bail!("{}", wrong.join("\n"))
+}
+
+fn in_stock_kernel(args: &Args, env: &KernelEnv) -> Result<Vec<String>> {
     let mut wrong = Vec::new();
     if !args.no_build {
         for module in [Module::Packaged, Module::Emulated] {
-            wrong.extend(build(&env, module)?);
+            wrong.extend(build(env, module)?);
         }
-        wrong.extend(layouts(&env)?);
+        wrong.extend(layouts(env)?);
     }
     if !args.no_boot {
         let checker = checker()?;
@@ -61,13 +83,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                 && (args.full || !machines::SLOW.contains(&machine.name))
         };
         let wanted: Vec<&Machine> = MACHINES.iter().filter(wanted).collect();
-        wrong.extend(together::boot(args, &env, &checker, &wanted)?);
+        wrong.extend(together::boot(args, env, &checker, &wanted)?);
     }
-    if wrong.is_empty() {
-        println!("kernel-test: passed on {}", env.kernel().release);
-        return Ok(());
-    }
-    bail!("{}", wrong.join("\n"))
+    Ok(wrong)
 }
 
 /// Builds one module, strictly and as the distribution would; what is wrong with it.
@@ -143,20 +161,27 @@ const FPROBE: [(&str, &str); 6] = [
     ("hlist_array", "40 8"),
 ];
 
+/// `struct die_args` as `kernel/src/sys/trap.rs` has it.
+const DIE_ARGS: [(&str, &str); 5] =
+    [("regs", "0 8"), ("str", "8 8"), ("err", "16 8"), ("trapnr", "24 4"), ("signr", "28 4")];
+
 /// Whether structures that the kernel crate lacks are as the module has them, by the kernel's BTF.
 fn layouts(env: &KernelEnv) -> Result<Vec<String>> {
-    let mut pahole = env.command("pahole");
-    pahole.args(["-F", "btf", "-C", "fprobe"]).arg(env.btf()?);
-    let found = capture(&mut pahole)?;
-    let wrong = layout_differences(&found);
-    if wrong.is_empty() {
-        println!("struct fprobe is as the module has it, by the kernel's BTF");
+    let mut wrong = Vec::new();
+    for (name, members) in [("fprobe", &FPROBE[..]), ("die_args", &DIE_ARGS)] {
+        let mut pahole = env.command("pahole");
+        pahole.args(["-F", "btf", "-C", name]).arg(env.btf()?);
+        let differences = layout_differences(name, members, &capture(&mut pahole)?);
+        if differences.is_empty() {
+            println!("struct {name} is as the module has it, by the kernel's BTF");
+        }
+        wrong.extend(differences);
     }
     Ok(wrong)
 }
 
-/// Members of [`FPROBE`] that `pahole` does not show where they are expected.
-fn layout_differences(shown: &str) -> Vec<String> {
+/// Members that `pahole` does not show where they are expected.
+fn layout_differences(name: &str, members: &[(&str, &str)], shown: &str) -> Vec<String> {
     let place = |member: &str| {
         shown.lines().find_map(|line| {
             let (declaration, comment) = line.split_once("/*")?;
@@ -167,9 +192,9 @@ fn layout_differences(shown: &str) -> Vec<String> {
     };
     let wrong = |&(member, expected): &(&str, &str)| match place(member) {
         Some(found) if found == expected => None,
-        found => Some(format!("struct fprobe: {member} is at {found:?}, expected {expected:?}")),
+        found => Some(format!("struct {name}: {member} is at {found:?}, expected {expected:?}")),
     };
-    FPROBE.iter().filter_map(wrong).collect()
+    members.iter().filter_map(wrong).collect()
 }
 
 /// The checker, without need of libraries.
@@ -216,14 +241,15 @@ impl Machine {
         let boot = Boot {
             name: self.name,
             files: &inside,
-            script: &format!("{}\n. /{}\ndmesg", self.settings, self.script),
+            script: &format!("{}\n. /{}\n{}dmesg", self.settings, self.script, debug::after(env)),
             cpu: self.cpu,
             smp: self.smp,
-            memory: self.memory,
+            memory: self.memory + debug::memory(env),
+            by_instructions: debug::by_instructions(env, self),
             limit: Duration::from_secs(args.limit),
         };
         let console = boot.run(env)?;
-        let wrong = self.judge(&console);
+        let wrong = self.judge(&console, debug::quiet(env));
         let seconds = console.time.as_secs_f64();
         let mut told = vec![format!("machine {}: -smp {}, {seconds:.1} s", self.name, self.smp)];
         let lines = console.lines.iter().filter(|line| is_told(line));
@@ -254,17 +280,19 @@ impl Machine {
         Ok(inside)
     }
 
-    fn judge(&self, console: &Console) -> Vec<String> {
+    /// What went wrong, if these tests and some more were to be passed.
+    fn judge(&self, console: &Console, more: &[&str]) -> Vec<String> {
         let mut wrong: Vec<String> = Vec::new();
+        let tests: Vec<&str> = self.tests.iter().chain(more).copied().collect();
         let outcomes = outcomes(&console.lines);
-        for test in self.tests {
+        for test in &tests {
             match outcomes.get(test) {
                 Some(&"ok") => {}
                 Some(outcome) => wrong.push(format!("{}: {test} {outcome}", self.name)),
                 None => wrong.push(format!("{}: {test} was not run", self.name)),
             }
         }
-        let unknown = outcomes.keys().filter(|name| !self.tests.contains(name));
+        let unknown = outcomes.keys().filter(|name| !tests.contains(name));
         wrong.extend(unknown.map(|name| format!("{}: {name} is not expected", self.name)));
         if !console.finished {
             wrong.push(format!("{}: did not come to its end in time", self.name));
@@ -315,23 +343,24 @@ mod tests {
                      \tfprobe_entry_cb            entry_handler;        /*    24     8 */\n\
                      \tfprobe_exit_cb             exit_handler;         /*    32     8 */\n\
                      \tstruct fprobe_hlist *      hlist_array;          /*    40     8 */\n};\n";
-        assert_eq!(layout_differences(shown), Vec::<String>::new());
+        let differences = |shown: &str| layout_differences("fprobe", &FPROBE, shown);
+        assert_eq!(differences(shown), Vec::<String>::new());
         let moved = shown.replace("/*    24 ", "/*    32 ");
-        assert_eq!(layout_differences(&moved).len(), 1);
-        assert_eq!(layout_differences("").len(), 6);
+        assert_eq!(differences(&moved).len(), 1);
+        assert_eq!(differences("").len(), 6);
     }
 
     #[test]
     fn every_test_must_be_run_and_pass() {
         let [gate, ..] = &MACHINES;
         let passed = ["test: gate.enodev ok", "test: gate.nothing-left ok", "test: gate.log ok"];
-        assert!(gate.judge(&console(&passed)).is_empty());
-        assert_eq!(gate.judge(&console(&passed[1..])), ["gate-guest: gate.enodev was not run"]);
+        assert!(gate.judge(&console(&passed), &[]).is_empty());
+        assert_eq!(gate.judge(&console(&passed[1..]), &[]), ["gate-guest: gate.enodev was not run"]);
         let failed = [passed[0], passed[1], "test: gate.log FAILED: cmp gives 1"];
-        assert_eq!(gate.judge(&console(&failed)), ["gate-guest: gate.log FAILED: cmp gives 1"]);
+        assert_eq!(gate.judge(&console(&failed), &[]), ["gate-guest: gate.log FAILED: cmp gives 1"]);
         let more = [passed[0], passed[1], passed[2], "test: other ok"];
-        assert_eq!(gate.judge(&console(&more)), ["gate-guest: other is not expected"]);
+        assert_eq!(gate.judge(&console(&more), &[]), ["gate-guest: other is not expected"]);
         let trouble = [passed[0], passed[1], passed[2], "WARNING: CPU: 0 PID: 1"];
-        assert_eq!(gate.judge(&console(&trouble)).len(), 1);
+        assert_eq!(gate.judge(&console(&trouble), &[]).len(), 1);
     }
 }

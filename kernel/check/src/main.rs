@@ -9,14 +9,15 @@
 //! are compared: not every policy believes something. With `--kept` the host is the one that
 //! `rmpopt_emu` keeps, and the script loads and unloads the driver. `check --hog CPU SECONDS` takes a
 //! CPU as a real-time task for so long; `check --vm` creates a virtual machine by `/dev/kvm` and closes
-//! it.
+//! it; `check --fail-load FILE STEP PARAMETER...` loads the module with every STEP-th allocation failing.
 
 mod account;
+mod fail;
 mod files;
 mod guests;
 mod module;
 mod play;
-#[allow(unsafe_code)] // The only place: three system calls.
+#[allow(unsafe_code)] // The only place: some system calls.
 mod sys;
 mod table;
 
@@ -35,23 +36,32 @@ fn main() -> ExitCode {
     if let ([], ["--vm"]) = (&plain[..], &options[..]) {
         return vm();
     }
+    if let ([file, step, parameters @ ..], ["--fail-load"]) = (&plain[..], &options[..]) {
+        let Ok(step @ 1..) = step.parse() else { return ExitCode::from(2) };
+        return told(file, fail::each(file, step, parameters));
+    }
     let known = |option: &&str| matches!(*option, "--hardware" | "--kept");
     let (true, [regions, script]) = (options.iter().all(known), &plain[..]) else {
         eprintln!(
             "usage: check REGIONS [--hardware] [--kept] SCRIPT, or check --hog CPU SECONDS, or check \
-             --vm"
+             --vm, or check --fail-load FILE STEP PARAMETER..."
         );
         return ExitCode::from(2);
     };
     let has = |option: &str| options.contains(&option);
     let host = if has("--kept") { Host::Kept } else { Host::Driver };
-    match play::play(regions, script, !has("--hardware"), host) {
+    told(script, play::play(regions, script, !has("--hardware"), host))
+}
+
+/// What was seen, as a line.
+fn told(what: &str, seen: Result<String, String>) -> ExitCode {
+    match seen {
         Ok(told) => {
-            println!("check: OK {script}: {told}");
+            println!("check: OK {what}: {told}");
             ExitCode::SUCCESS
         }
         Err(wrong) => {
-            println!("check: RED {script}: {wrong}");
+            println!("check: RED {what}: {wrong}");
             ExitCode::FAILURE
         }
     }

@@ -1,5 +1,7 @@
 //! The scheduler's system calls, by the C library that std links anyway.
 
+pub(crate) mod load;
+
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};

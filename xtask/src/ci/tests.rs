@@ -16,7 +16,7 @@ use super::{Ci, Outcome, shown, tools};
 /// Tests of all runners together.
 #[derive(Default)]
 pub(super) struct Totals {
-    passed: u64,
+    pub(super) passed: u64,
     failed: u64,
     /// One line for each test that could not run.
     pub(super) notices: Vec<String>,
@@ -152,7 +152,7 @@ fn note(passed: u64, skipped: usize) -> String {
 }
 
 /// Runs a program, shows both its outputs as they come, and returns their lines and its success.
-fn tee(command: &mut Command) -> Result<(Vec<String>, bool)> {
+pub(super) fn tee(command: &mut Command) -> Result<(Vec<String>, bool)> {
     println!("$ {}", shown(command));
     // One pipe for both would need a file descriptor to share: the shell does it.
     let mut shell = Command::new("sh");

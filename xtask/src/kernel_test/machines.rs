@@ -31,7 +31,7 @@ pub(crate) const DEPENDS: [&str; 1] = ["configfs"];
 /// Machines that are booted with `--full` only.
 pub(crate) const SLOW: [&str; 1] = ["many-sizes"];
 
-pub(crate) const MACHINES: [Machine; 12] = [
+pub(crate) const MACHINES: [Machine; 13] = [
     Machine {
         name: "gate-guest",
         module: Module::Packaged,
@@ -147,6 +147,29 @@ pub(crate) const MACHINES: [Machine; 12] = [
             "reload.slab",
             "reload.percpu",
             "reload.nothing-left",
+        ],
+        lab: &[],
+        says: &[],
+    },
+    Machine {
+        name: "trap",
+        module: Module::Emulated,
+        cpu: "max",
+        smp: "4",
+        memory: 1024,
+        settings: "",
+        stock: &[],
+        script: "trap.sh",
+        tests: &[
+            "trap.life",
+            "trap.lives",
+            "trap.v10",
+            "trap.ud",
+            "trap.ud-told-once",
+            "trap.counted",
+            "trap.unloads",
+            "trap.gone",
+            "trap.parameter",
         ],
         lab: &[],
         says: &[],

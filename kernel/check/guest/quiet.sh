@@ -1,0 +1,13 @@
+# After everything else in a debug kernel: nothing that it checks was broken, and it still checks.
+# The first report would have switched the locks' check off.
+test_that quiet.locks grep -q '^ debug_locks: *1$' /proc/lockdep_stats
+leaks() {
+    # What is younger than 5 s is not looked at; the second look is for what the first saw on a stack.
+    usleep 6000000
+    echo scan > /sys/kernel/debug/kmemleak && usleep 1000000 || return 1
+    echo scan > /sys/kernel/debug/kmemleak || return 1
+    cat /sys/kernel/debug/kmemleak > /leaks
+    cat /leaks
+    [ ! -s /leaks ]
+}
+test_that quiet.leaks leaks

@@ -1,0 +1,132 @@
+//! The module in the debug kernels: scripts of the stock kernel's machines and some of their own,
+//! where the kernel checks its locks, contexts, objects and memory, and lets allocations fail.
+
+use std::time::Instant;
+
+use anyhow::Result;
+
+use super::machines::{MACHINES, Machine};
+use super::{Args, Module, Strictness, checker, together};
+use crate::kernel_env::{Flavour, KernelEnv};
+
+/// Which kernel is booted instead of the stock kernel.
+#[derive(Debug, clap::Args)]
+pub(super) struct Instead {
+    /// In the debug kernel instead of the stock kernel
+    #[arg(long)]
+    debug: bool,
+    /// In the debug kernel with KASAN instead of the stock kernel
+    #[arg(long)]
+    kasan: bool,
+}
+
+impl Instead {
+    /// The kernels beside the stock kernel.
+    pub(super) fn flavours(&self, all: bool) -> Vec<Flavour> {
+        let wanted = [(self.debug, Flavour::Debug), (self.kasan, Flavour::Kasan)];
+        wanted.into_iter().filter(|(on, _)| *on || all).map(|(_, flavour)| flavour).collect()
+    }
+}
+
+/// Machines for the debug kernels alone.
+const OWN: [Machine; 2] = [
+    Machine {
+        name: "debug",
+        module: Module::Emulated,
+        cpu: "max",
+        smp: "4",
+        memory: 1024,
+        settings: "",
+        stock: &[],
+        script: "debug.sh",
+        tests: &[
+            "debug.life",
+            "debug.trap",
+            "debug.ud",
+            "debug.v10",
+            "debug.sweep",
+            "debug.lives",
+            "debug.events",
+            "debug.reload",
+            "debug.unload-busy",
+            "debug.held-open",
+            "debug.read-while-unloaded",
+            "debug.crowd",
+            "debug.hotplug.lives",
+            "debug.hotplug.down",
+            "debug.hotplug.left",
+            "debug.hotplug.cleared",
+            "debug.hotplug.laws",
+        ],
+        lab: &[],
+        says: &[],
+    },
+    Machine {
+        name: "failslab",
+        module: Module::Emulated,
+        cpu: "max",
+        smp: "4",
+        memory: 1024,
+        settings: "",
+        stock: &[],
+        script: "failslab.sh",
+        tests: &["fail.model", "fail.up", "fail.life"],
+        lab: &[],
+        says: &[],
+    },
+];
+
+/// Machines of the stock kernel that are also booted in a debug kernel.
+const fn shared(flavour: Flavour) -> &'static [&'static str] {
+    match flavour {
+        Flavour::Stock => &[],
+        Flavour::Debug => &["probes"],
+        Flavour::Kasan => &["emulated", "trap", "operator", "threads", "large", "probes"],
+    }
+}
+
+/// Tests after each script in a debug kernel: nothing that it checks was broken, and it still checks.
+const QUIET: [&str; 2] = ["quiet.locks", "quiet.leaks"];
+
+/// Builds the module for a debug kernel and boots it there; what is wrong.
+pub(super) fn run(args: &Args, env: &KernelEnv) -> Result<Vec<String>> {
+    let started = Instant::now();
+    let log = Module::Emulated.build(env, Strictness::Stock)?;
+    for line in log.lines().filter(|line| line.contains("warning") || line.contains("error")) {
+        println!("build: {line}");
+    }
+    println!("built for {} in {:.1} s", env.release()?, started.elapsed().as_secs_f64());
+    if args.no_boot {
+        return Ok(Vec::new());
+    }
+    let checker = checker()?;
+    let shared = MACHINES.iter().filter(|machine| shared(env.flavour()).contains(&machine.name));
+    let all = OWN.iter().chain(shared);
+    let wanted: Vec<&Machine> = all.filter(|machine| machine.name.contains(&args.only)).collect();
+    together::boot(args, env, &checker, &wanted)
+}
+
+const fn is_stock(env: &KernelEnv) -> bool {
+    matches!(env.flavour(), Flavour::Stock)
+}
+
+/// What the guest runs after a machine's script.
+pub(super) const fn after(env: &KernelEnv) -> &'static str {
+    if is_stock(env) { "" } else { ". /quiet.sh\n" }
+}
+
+/// The tests in that.
+pub(super) const fn quiet(env: &KernelEnv) -> &'static [&'static str] {
+    if is_stock(env) { &[] } else { &QUIET }
+}
+
+/// Whether the guest's clock goes by its instructions: a debug kernel is slow, and a script's times
+/// must not run out for it.
+pub(super) fn by_instructions(env: &KernelEnv, machine: &Machine) -> bool {
+    !is_stock(env) || machine.name == "trap"
+}
+
+/// MiB that the kernel's own checks need.
+pub(super) const fn memory(env: &KernelEnv) -> u32 {
+    if is_stock(env) { 0 } else { 512 }
+}
