@@ -3,6 +3,8 @@
 
 use kernel::interrupt::LocalInterruptDisabled;
 use kernel::prelude::*;
+#[cfg(emulate)]
+use kernel::sync::Arc;
 
 use crate::gate;
 use crate::memory::Memory;
@@ -17,13 +19,16 @@ pub(crate) struct Hardware {
     pub(crate) proof: Capable,
     pub(crate) topology: Topology,
     pub(crate) memory: Memory,
+    /// The instruction itself is executed, and answered by the model. Ends before the model does.
+    #[cfg(emulate)]
+    trap: Option<crate::emu::trap::Trap>,
     kind: Kind,
 }
 
 enum Kind {
     Silicon,
     #[cfg(emulate)]
-    Model(KBox<crate::emu::Emulated>),
+    Model(Arc<crate::emu::Emulated>),
 }
 
 /// What a core says of itself.
@@ -39,16 +44,24 @@ impl Hardware {
     /// The hardware asked for, if it may be used; else one line in the log and an error.
     pub(crate) fn find() -> Result<KBox<Self>> {
         #[cfg(emulate)]
-        if crate::emu::wanted::wanted()? {
-            return Ok(KBox::new(Self::model()?, GFP_KERNEL)?);
+        if let Some(manner) = crate::emu::wanted::wanted()? {
+            return Ok(KBox::new(Self::model(manner)?, GFP_KERNEL)?);
         }
         let proof = gate::check()?;
         let (topology, memory) = (Topology::read()?, Memory::real()?);
-        Ok(KBox::new(Self { proof, topology, memory, kind: Kind::Silicon }, GFP_KERNEL)?)
+        let silicon = Self {
+            proof,
+            topology,
+            memory,
+            #[cfg(emulate)]
+            trap: None,
+            kind: Kind::Silicon,
+        };
+        Ok(KBox::new(silicon, GFP_KERNEL)?)
     }
 
     #[cfg(emulate)]
-    fn model() -> Result<Self> {
+    fn model(manner: crate::emu::wanted::Manner) -> Result<Self> {
         use crate::emu::ask::Ask;
         use crate::rmpopt_core::Facts;
         let topology = Topology::read()?;
@@ -56,11 +69,15 @@ impl Hardware {
         // The kernel is a real one.
         let kernel_owns_rmpopt = gate::is_the_kernels_own();
         let proof = gate::prove(&Facts { kernel_owns_rmpopt, ..Facts::venice(u32::from(cores)) })?;
-        let model = KBox::new(crate::emu::Emulated::new(cores)?, GFP_KERNEL)?;
+        let model = Arc::new(crate::emu::Emulated::new(cores)?, GFP_KERNEL)?;
+        let trap = match manner {
+            crate::emu::wanted::Manner::Model => None,
+            crate::emu::wanted::Manner::Trap => Some(crate::emu::trap::begin(&model)?),
+        };
         let gib = model.host.regions();
         let memory = Memory::emulated(&model.host)?;
         pr_info!("hardware is EMULATED: {cores} cores, {gib} GiB; nothing here is protected\n");
-        Ok(Self { proof, topology, memory, kind: Kind::Model(model) })
+        Ok(Self { proof, topology, memory, trap, kind: Kind::Model(model) })
     }
 
     /// The emulated hardware, if that is what it is.
@@ -70,6 +87,12 @@ impl Hardware {
             Kind::Silicon => None,
             Kind::Model(model) => Some(model),
         }
+    }
+
+    /// Exceptions that RMPOPT's bytes raised, where they are executed and emulated.
+    #[cfg(emulate)]
+    pub(crate) fn trapped(&self) -> u64 {
+        self.trap.as_ref().map_or(0, |trap| trap.seen())
     }
 
     /// Whether this is real hardware.
@@ -90,6 +113,8 @@ impl Hardware {
                 let _ = core;
                 sys::insn::rmpopt(&self.proof, here, region, function)
             }
+            #[cfg(emulate)]
+            Kind::Model(_) if self.trap.is_some() => sys::insn::trapping(here, region, function),
             #[cfg(emulate)]
             Kind::Model(model) => model.rmpopt(core, region, function),
         }

@@ -20,7 +20,7 @@ counted() {
     done
     executed=$(sed -n 's/^rmpopt.executed //p' $E/stats)
     [ "$executed" -ge 64 ] || return 3
-    [ "$(sed -n 's/^trapped //p' $E/emu/laws)" = "$executed" ] || return 4
+    [ "$(sed -n 's/^trapped //p' $E/emu/trapped)" = "$executed" ] || return 4
     # One that nobody answers for comes back as an error, too.
     control fixup || return 5
     rmmod rmpopt

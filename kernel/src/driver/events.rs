@@ -130,7 +130,9 @@ pub(crate) fn attach(crew: &Crew<Driver>) -> Result {
         match probe.attach() {
             Ok(()) => {}
             // It is attached when its module comes.
-            Err(_) if module.is_some() => {}
+            Err(error) if module.is_some() && error == ENOENT => {}
+            // What could be followed must be: SNP's life is seen in no other way.
+            Err(ENOMEM) => return Err(ENOMEM),
             Err(error) => {
                 let name = probe.symbol().to_str().unwrap_or("?");
                 pr_warn!("{name} cannot be followed ({error:?})\n");

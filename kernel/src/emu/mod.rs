@@ -9,6 +9,7 @@ mod laws;
 mod pages;
 mod settings;
 mod storage;
+pub(crate) mod trap;
 pub(crate) mod wanted;
 
 use core::sync::atomic::AtomicU64;
@@ -104,4 +105,5 @@ pub(crate) fn add_files(served: &Served<Crew<Driver>>) {
     let folder = served.sub_folder(c"emu");
     served.commands::<control::Control>(folder);
     files::add(served, folder);
+    served.rows::<trap::Trapped>(folder);
 }

@@ -6,6 +6,8 @@
 //! CPUID on every CPU gives; and interrupts off, so that the CPU is the one that was looked at.
 
 use core::arch::asm;
+#[cfg(emulate)]
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use kernel::interrupt::LocalInterruptDisabled;
 
@@ -27,59 +29,110 @@ pub(crate) fn rmpopt(
     unsafe { execute(region.base().get(), function.rcx()) }
 }
 
-/// Shows that a fault in the instruction comes back as [`Fault`]: runs its bytes where CPUID shows
-/// neither RMPOPT nor CLZERO, so that they must raise `#UD`. `None` where it cannot be shown.
+/// Runs RMPOPT's bytes on this CPU if it must raise `#UD` for them, for [`super::trap`] to answer.
+/// Without an answer, and on any other CPU, it is a [`Fault`].
 #[cfg(emulate)]
-pub(crate) fn prove_fixup(_here: &LocalInterruptDisabled) -> Option<bool> {
+pub(crate) fn trapping(
+    here: &LocalInterruptDisabled,
+    region: Region,
+    function: RmpoptFunction,
+) -> Result<bool, Fault> {
+    if !knows_neither(here) {
+        return Err(Fault);
+    }
+    // SAFETY: This CPU knows neither instruction, and interrupts are off: it stays this one.
+    unsafe { execute(region.base().get(), function.rcx()) }
+}
+
+/// Whether CPUID of this CPU shows neither RMPOPT nor CLZERO, so that the bytes must raise `#UD`.
+#[cfg(emulate)]
+pub(crate) fn knows_neither(_here: &LocalInterruptDisabled) -> bool {
     use crate::snp_defs::{CpuidError, ExtendedLeaves};
 
-    let leaves = ExtendedLeaves::probe(crate::sys::cpu::cpuid).ok()?;
+    let Ok(leaves) = ExtendedLeaves::probe(crate::sys::cpu::cpuid) else { return false };
     let lacks_rmpopt = matches!(
         leaves.prove_rmpopt(),
         Err(CpuidError::NoLeaf { .. } | CpuidError::NoSnp { .. } | CpuidError::NoRmpopt { .. })
     );
-    if !lacks_rmpopt
-        || leaves.has_clzero()
-        || leaves.fn8000_0025().is_some_and(|leaf| leaf.rmpopt())
-    {
+    let shown = leaves.fn8000_0025().is_some_and(|leaf| leaf.rmpopt());
+    lacks_rmpopt && !leaves.has_clzero() && !shown
+}
+
+/// Shows that a fault in the instruction comes back as [`Fault`]: runs its bytes where CPUID shows
+/// neither RMPOPT nor CLZERO, so that they must raise `#UD`. `None` where it cannot be shown.
+#[cfg(emulate)]
+pub(crate) fn prove_fixup(here: &LocalInterruptDisabled) -> Option<bool> {
+    if !knows_neither(here) {
         return None;
     }
     let mut line = [u64::MAX; 16];
     // SAFETY: This CPU knows neither instruction. And were it CLZERO all the same, the 64-byte line
     // that holds the middle of `line` lies in it.
-    let result = unsafe { execute(&raw mut line as u64 + 64, 0) };
+    let result = unsafe { execute(&raw mut line as u64 + 64, NO_FUNCTION) };
     Some(result == Err(Fault) && line == [u64::MAX; 16])
+}
+
+/// A value of RCX that names no function: nobody answers for it.
+#[cfg(emulate)]
+const NO_FUNCTION: u64 = u64::MAX;
+
+/// Bytes of the instruction.
+#[cfg(emulate)]
+pub(crate) const LENGTH: u64 = 4;
+
+/// Address of the instruction in [`execute`], which notes it before it is run.
+#[cfg(emulate)]
+static SITE: AtomicU64 = AtomicU64::new(0);
+
+/// Whether this is the address of the instruction.
+#[cfg(emulate)]
+pub(crate) fn is_site(address: u64) -> bool {
+    // Who is asked on the CPU that runs it sees what that CPU wrote.
+    address != 0 && address == SITE.load(Ordering::Relaxed)
 }
 
 /// # Safety
 ///
 /// The CPU must have RMPOPT; or it must have neither RMPOPT nor CLZERO.
+// Never inlined: there is one such instruction, at one address.
+#[inline(never)]
 unsafe fn execute(rax: u64, rcx: u64) -> Result<bool, Fault> {
     let carry: u8;
     let fault: u32;
+    macro_rules! guarded {
+        ([$($before:literal),*] $($operand:tt)*) => {
+            asm!(
+                $($before,)*
+                "mov $1, {fault:e}",
+                "2: .byte 0xf2, 0x0f, 0x01, 0xfc",
+                "setc {carry}",
+                "xor {fault:e}, {fault:e}",
+                "3:",
+                ".pushsection __ex_table, \"a\"",
+                ".balign 4",
+                ".long 2b - .",
+                ".long 3b - .",
+                ".long 1",
+                ".popsection",
+                $($operand)*
+                fault = out(reg) fault,
+                carry = out(reg_byte) carry,
+                in("rax") rax,
+                in("rcx") rcx,
+                options(att_syntax, nostack),
+            )
+        };
+    }
     // SAFETY: By the contract the bytes either do what RMPOPT does, which changes no memory and of
     // the registers only the flags, or raise an exception, after which the kernel goes on at `3:`
     // by the table entry. The entry's form is `_ASM_EXTABLE` of arch/x86/include/asm/asm.h: three
-    // 32-bit words, of which the last, 1, is `EX_TYPE_DEFAULT`.
+    // 32-bit words, of which the last, 1, is `EX_TYPE_DEFAULT`. In the test build the address of the
+    // instruction is written to a static of its size before it is run.
     unsafe {
-        asm!(
-            "mov $1, {fault:e}",
-            "2: .byte 0xf2, 0x0f, 0x01, 0xfc",
-            "setc {carry}",
-            "xor {fault:e}, {fault:e}",
-            "3:",
-            ".pushsection __ex_table, \"a\"",
-            ".balign 4",
-            ".long 2b - .",
-            ".long 3b - .",
-            ".long 1",
-            ".popsection",
-            fault = out(reg) fault,
-            carry = out(reg_byte) carry,
-            in("rax") rax,
-            in("rcx") rcx,
-            options(att_syntax, nostack),
-        );
+        #[cfg(not(emulate))]
+        guarded!([]);
+        #[cfg(emulate)]
+        guarded!(["lea 2f(%rip), {fault:r}", "mov {fault:r}, {site}(%rip)"] site = sym SITE,);
     }
     // After a fault `carry` was not written by us and means nothing.
     if fault == 0 {

@@ -17,3 +17,5 @@ pub(crate) mod msr;
 pub(crate) mod slot;
 pub(crate) mod symbol;
 pub(crate) mod text;
+#[cfg(emulate)]
+pub(crate) mod trap;
