@@ -13,8 +13,9 @@ use crate::sys::cpu::Fixed;
 use crate::sys::crew::Crew;
 use crate::tunables::Tunable;
 
-/// Everything that is not optimised is verified, now.
+/// Everything that is not optimised is verified, now: also what marks say that wait for a tick.
 pub(crate) fn optimise(crew: &Crew<Driver>) {
+    perform::drain(crew);
     perform::tell(crew, &mut crew.state.lock(), Event::Request(Request::Optimise));
 }
 
