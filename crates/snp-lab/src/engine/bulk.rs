@@ -332,6 +332,16 @@ impl Engine<'_> {
         Some(waited)
     }
 
+    /// On how many of the `count` cores of a settled broadcast the region is optimised when it ends:
+    /// on all, unless somebody wrote a base meanwhile.
+    fn still_optimised(&self, region: Region, at: Option<(u64, u64)>, count: u64) -> u64 {
+        let cores_stay = at.is_some_and(|at| at.0 == self.driver.cores_epoch);
+        let (false, Some(plan)) = (cores_stay, &self.bulk.plan) else { return count };
+        let unit = self.rmp.unit();
+        let at = |core: CoreId| snp_model::CoreId(u32::from(core.0));
+        plan.cores().filter(|&core| unit.is_optimised(at(core), region)).count() as u64
+    }
+
     /// A broadcast ends; `everywhere`: each RMPOPT that was finished has set its bit.
     pub(super) fn end_bulk(&mut self, region: Region, everywhere: bool) {
         let Some(UnderWay { count, at, effect }) = self.driver.bulk.take() else { return };
@@ -340,6 +350,7 @@ impl Engine<'_> {
         let same = at.is_some() && generation == at.map(|at| at.1);
         match effect {
             Effect::Settled if same => {
+                let count = self.still_optimised(region, at, count);
                 let book = self.ledger.regions.get(region.index());
                 let clean = book.is_none_or(|book| book.assigned == 0);
                 if clean {

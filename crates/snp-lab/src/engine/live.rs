@@ -245,6 +245,7 @@ impl<'a> Live<'a> {
             .filter(|&region| engine.rmp.unit().is_optimised(at, region))
             .collect();
         engine.rmp.unit().wrmsr_base(at, raw)?;
+        engine.driver.cores_epoch += 1;
         let policy_core = CoreId(core as u16);
         for region in held {
             if !engine.rmp.unit().is_optimised(at, region) && engine.covers(policy_core, region) {

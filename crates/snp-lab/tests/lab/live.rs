@@ -137,3 +137,24 @@ fn a_host_without_rmpopt_settles_too() {
     live.advance(seconds(3), u32::MAX).unwrap();
     assert!(live.is_settled() && live.refused().is_some() && !live.table().contains("0-"));
 }
+
+/// v10's second pass finds each region as it left it, but for a core whose base somebody moved by 1 GiB
+/// meanwhile: its table is empty, and it is filled again.
+#[test]
+fn a_pass_sees_that_somebody_wrote_a_base() {
+    let mut setup = some_life(PolicyName::V10);
+    setup.scenario.guests.clear();
+    let mut live = Live::new(&setup).unwrap();
+    let pass = |live: &mut Live<'_>, until| {
+        live.request_pass();
+        while !live.advance(until, 1_000).unwrap() {}
+        live.table()
+    };
+    let before = pass(&mut live, 5 * SECOND);
+    assert_eq!(pass(&mut live, 10 * SECOND), before, "nothing has changed");
+    let own = live.rmpopt_base(3);
+    live.write_rmpopt_base(3, own + (1 << 30)).unwrap();
+    live.write_rmpopt_base(3, own).unwrap();
+    assert_ne!(live.table(), before, "its bits are gone");
+    assert_eq!(pass(&mut live, 15 * SECOND), before, "and back");
+}
