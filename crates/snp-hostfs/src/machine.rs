@@ -26,7 +26,7 @@ pub(crate) enum Driver {
     First,
     /// v2 to v8: the table.
     Upstream,
-    /// v9, v10, the bounds and `off`: no file.
+    /// v10, the ideas of its reviewers, the bounds and `off`: no file.
     Silent,
 }
 
@@ -194,7 +194,7 @@ mod tests {
             (Driver::Ours, Driver::First, Driver::Upstream)
         );
         assert_eq!(
-            (of("v8"), of("v9"), of("v10")),
+            (of("v8"), of("v10"), of("v10-map")),
             (Driver::Upstream, Driver::Silent, Driver::Silent)
         );
         assert_eq!((of("off"), of("oracle")), (Driver::Silent, Driver::Silent));
