@@ -11,6 +11,7 @@ use std::io::{ErrorKind, Read as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{Dir, FileType, Mode, OFlags, fstat, open, openat};
 use rustix::io::Errno;
@@ -24,12 +25,15 @@ const KMSG: (u32, u32) = (1, 11);
 const MSR_MAJOR: u32 = 202;
 const CPUID_MAJOR: u32 = 203;
 
+/// How long an open device is used again: one that has gone meanwhile must be seen to have.
+const BURST: Duration = Duration::from_millis(50);
+
 /// A folder.
 #[derive(Debug)]
 pub(super) struct Tree {
     dir: OwnedFd,
     /// The device that was read last: its leaves are read one after the other.
-    last: RefCell<Option<(String, File)>>,
+    last: RefCell<Option<(String, File, Instant)>>,
 }
 
 fn why(errno: Errno) -> Why {
@@ -106,11 +110,12 @@ impl Tree {
     /// Exactly `N` bytes at an offset, as MSR and CPUID devices give them.
     pub(super) fn read_at<const N: usize>(&self, path: &str, offset: u64) -> Result<[u8; N], Why> {
         let mut last = self.last.borrow_mut();
-        if last.as_ref().is_none_or(|(known, _)| known != path) {
+        let fits = |(known, _, at): &(String, File, Instant)| known == path && at.elapsed() < BURST;
+        if !last.as_ref().is_some_and(fits) {
             *last = None;
-            *last = Some((path.to_owned(), self.file(path)?.0));
+            *last = Some((path.to_owned(), self.file(path)?.0, Instant::now()));
         }
-        let Some((_, file)) = &*last else { return Err(Why::Absent) };
+        let Some((_, file, _)) = &*last else { return Err(Why::Absent) };
         let mut bytes = [0; N];
         match file.read_exact_at(&mut bytes, offset) {
             // The CPU has no such MSR.
