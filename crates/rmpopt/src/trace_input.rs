@@ -134,7 +134,9 @@ pub(crate) fn read(
     };
     let list = list.map_err(|error| unclear(error, options.format))?;
     let (List::Pods(PodList { notes, .. }) | List::Vms(VmList { notes, .. })) = &list;
-    notes.iter().for_each(|note| output::note(note));
+    for note in notes {
+        output::note(note);
+    }
     match list {
         List::Pods(list) => {
             within_time(&name, &list)?;
@@ -375,8 +377,9 @@ mod tests {
 
     #[test]
     fn a_larger_sample_holds_a_smaller_one_and_the_seed_decides() {
-        let rows: String = (0..4000).map(|n| format!("p{n},1,1,Failed,0,9,1\n")).collect();
-        let text = format!("{HEAD}{rows}");
+        let row = |n| format!("p{n},1,1,Failed,0,9,1\n");
+        let rows: Vec<String> = (0..4000).map(row).collect();
+        let text = format!("{HEAD}{}", rows.concat());
         let host = crate::scenario::load("small").unwrap().host;
         let sample = |sample, sample_seed| {
             let options = TraceOptions { sample, sample_seed, ..TraceOptions::default() };

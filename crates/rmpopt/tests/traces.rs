@@ -51,7 +51,7 @@ fn a_packing_trace_runs() {
     assert_eq!((&trace["rows"], &trace["admitted"]), (&3.into(), &3.into()));
     assert_eq!((&trace["left_censored"], &trace["right_censored"]), (&1.into(), &1.into()));
     // Two at once, each a tenth of 2 TiB in whole MiB.
-    assert_eq!(trace["peak_bytes"].as_u64(), Some(2 * 209_715 << 20));
+    assert_eq!(trace["peak_bytes"].as_u64(), Some((2 * 209_715) << 20));
     // 0.05 days and the 2 s before SNP is up.
     assert_eq!(report["simulated_s"], 4322.0);
     assert_eq!(report["law_violations"], 0);
@@ -67,9 +67,9 @@ const POD: &str =
 #[test]
 fn a_sample_is_the_seeds_and_counted() {
     let dir = tempfile::tempdir().unwrap();
-    let rows: String =
-        (0..200).map(|n| format!("p{n},1000,64,Failed,0,{},{n}\n", n + 20)).collect();
-    let path = write(dir.path(), "pods.csv", &format!("{POD}{rows}"));
+    let row = |n| format!("p{n},1000,64,Failed,0,{},{n}\n", n + 20);
+    let rows: Vec<String> = (0..200).map(row).collect();
+    let path = write(dir.path(), "pods.csv", &format!("{POD}{}", rows.concat()));
     let trace = |args: &[&str]| {
         let report = json(&[&["small", "--trace", &path, "--until", "60s"], args].concat());
         report["trace"]["left_out"].as_u64().unwrap()

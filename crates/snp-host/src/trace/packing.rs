@@ -200,8 +200,8 @@ fn read_vms(
 /// To the nearest whole number.
 fn whole(value: f64) -> u64 {
     #[expect(clippy::cast_sign_loss, reason = "shares and times that come here are 0 or more")]
-    let whole = value.round() as u64;
-    whole
+    let number = value.round() as u64;
+    number
 }
 
 /// An identifier, which the trace's own tables have as numbers.
@@ -271,9 +271,9 @@ impl Table<'_> {
         let mut statement = database.prepare(&sql).map_err(damaged)?;
         let mut rows = statement.query([]).map_err(damaged)?;
         let mut number = 0;
-        while let Some(row) = rows.next().map_err(damaged)? {
+        while let Some(values) = rows.next().map_err(damaged)? {
             number += 1;
-            each(&Row { table: *self, number, row })?;
+            each(&Row { table: *self, number, values })?;
         }
         Ok(())
     }
@@ -283,12 +283,12 @@ impl Table<'_> {
 struct Row<'a> {
     table: Table<'a>,
     number: u64,
-    row: &'a rusqlite::Row<'a>,
+    values: &'a rusqlite::Row<'a>,
 }
 
 impl Row<'_> {
     fn cell(&self, place: usize) -> Result<ValueRef<'_>, TraceError> {
-        self.row.get_ref(place).map_err(|error| self.table.damaged(&error))
+        self.values.get_ref(place).map_err(|error| self.table.damaged(&error))
     }
 
     fn wrong<T>(&self, place: usize, expected: &'static str) -> Result<T, TraceError> {

@@ -51,7 +51,7 @@ impl Engine<'_> {
                 order.sort_by_key(|&(worth, region)| (std::cmp::Reverse(worth), region));
             }
             GuestKind::Snp => {
-                order.sort_by_key(|&(worth, region)| (worth, std::cmp::Reverse(region)))
+                order.sort_by_key(|&(worth, region)| (worth, std::cmp::Reverse(region)));
             }
         }
         let mut ranges: Vec<Range<u32>> = Vec::new();

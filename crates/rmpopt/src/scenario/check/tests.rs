@@ -19,7 +19,7 @@ fn fails_after_head(text: &str) -> String {
 
 #[test]
 fn every_key() {
-    let (scenario, trace) = parse_whole(
+    let scenario = parse(
         "t.toml",
         r#"
 schema_version = 1
@@ -85,13 +85,6 @@ follow_by = "5s"
 followers = 4
 audit = "0s"
 tick = "250ms"
-[trace]
-file = "pods.csv"
-format = "openb"
-sample = 0.25
-sample_seed = 7
-snp_share = 0.5
-snp_by = "memory"
 "#,
     )
     .unwrap();
@@ -121,14 +114,6 @@ snp_by = "memory"
     assert_eq!(scenario.policy.follow_by, Some(5 * SECOND));
     assert_eq!(scenario.policy.audit, Some(0));
     assert_eq!(scenario.rule, PlacementRule::Advised);
-    let options = TraceOptions {
-        format: TraceFormat::Openb,
-        sample: 0.25,
-        sample_seed: 7,
-        snp_share: 0.5,
-        snp_by: SnpBy::Memory,
-    };
-    assert_eq!(trace.map(|trace| (trace.file, trace.options)), Some(("pods.csv".into(), options)));
 }
 
 #[test]
@@ -136,6 +121,18 @@ fn traces() {
     let trace = |keys: &str| format!("{HEAD}[trace]\nfile = \"a.csv\"\n{keys}");
     let (_, wanted) = parse_whole("t.toml", &trace("")).unwrap();
     assert_eq!(wanted.unwrap().options, TraceOptions::default());
+    let all =
+        "format = \"openb\"\nsample = 0.25\nsample_seed = 7\nsnp_share = 0.5\nsnp_by = \"memory\"";
+    let (_, wanted) = parse_whole("t.toml", &trace(all)).unwrap();
+    let options = TraceOptions {
+        format: TraceFormat::Openb,
+        sample: 0.25,
+        sample_seed: 7,
+        snp_share: 0.5,
+        snp_by: SnpBy::Memory,
+    };
+    let wanted = wanted.unwrap();
+    assert_eq!((wanted.file.as_str(), wanted.options), ("a.csv", options));
     for (keys, says) in [
         ("sample = 0", "t.toml:6:10: trace.sample: expected more than 0, at most 1, found 0"),
         ("sample = 1.5", "t.toml:6:10: trace.sample: expected 0 to 1, found 1.5"),
