@@ -39,10 +39,17 @@ pub(crate) struct Args {
     /// Install nothing, whoever runs it
     #[arg(long)]
     no_install: bool,
+    #[command(flatten)]
+    more: More,
+}
+
+/// What is checked only where it is asked for.
+#[derive(Clone, Copy, Debug, clap::Args)]
+struct More {
     /// Also build the module and boot it in QEMU (needs root, about ten minutes the first time)
     #[arg(long)]
     kernel: bool,
-    /// Also a minute of each fuzz target, and the module in a debug kernel built from source
+    /// Also a minute of each fuzz target, and with --kernel the module in a debug kernel
     #[arg(long)]
     full: bool,
 }
@@ -123,8 +130,8 @@ impl Ci {
             root,
             target,
             install: is_root && !args.no_install,
-            kernel: args.kernel,
-            full: args.full,
+            kernel: args.more.kernel,
+            full: args.more.full,
             totals: Totals::default(),
             closing: Vec::new(),
         })

@@ -355,9 +355,15 @@ mod tests {
         let [gate, ..] = &MACHINES;
         let passed = ["test: gate.enodev ok", "test: gate.nothing-left ok", "test: gate.log ok"];
         assert!(gate.judge(&console(&passed), &[]).is_empty());
-        assert_eq!(gate.judge(&console(&passed[1..]), &[]), ["gate-guest: gate.enodev was not run"]);
+        assert_eq!(
+            gate.judge(&console(&passed[1..]), &[]),
+            ["gate-guest: gate.enodev was not run"]
+        );
         let failed = [passed[0], passed[1], "test: gate.log FAILED: cmp gives 1"];
-        assert_eq!(gate.judge(&console(&failed), &[]), ["gate-guest: gate.log FAILED: cmp gives 1"]);
+        assert_eq!(
+            gate.judge(&console(&failed), &[]),
+            ["gate-guest: gate.log FAILED: cmp gives 1"]
+        );
         let more = [passed[0], passed[1], passed[2], "test: other ok"];
         assert_eq!(gate.judge(&console(&more), &[]), ["gate-guest: other is not expected"]);
         let trouble = [passed[0], passed[1], passed[2], "WARNING: CPU: 0 PID: 1"];
