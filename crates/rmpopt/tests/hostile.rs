@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -19,7 +20,7 @@ fn run(args: &[&str], input: &str) -> Option<i32> {
     command.args(["--color", "always"]).args(args).env("LANG", "C.UTF-8");
     let output = command.write_stdin(input.to_owned()).output().unwrap();
     for (name, bytes) in [("standard output", &output.stdout), ("standard error", &output.stderr)] {
-        let text = std::str::from_utf8(bytes).unwrap_or_else(|e| panic!("{args:?}: {name}: {e}"));
+        let text = std::str::from_utf8(bytes).unwrap();
         let plain = without_own_styles(text);
         let at = plain.find(|c: char| c != '\n' && snp_host::steers(c));
         assert!(at.is_none(), "{args:?}: {name}: {:?}", at.map(|at| plain.get(at..).unwrap_or("")));
@@ -40,13 +41,13 @@ fn without_own_styles(text: &str) -> String {
         let end = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
         let (number, behind) = after.split_at(end);
         let own = ["0", "1", "2", "4", "7", "31", "32", "33", "34", "35", "36", "90", "92"];
-        match behind.strip_prefix('m').filter(|_| own.contains(&number) || number.is_empty()) {
-            Some(behind) => rest = behind,
-            None => {
+        rest = behind
+            .strip_prefix('m')
+            .filter(|_| own.contains(&number) || number.is_empty())
+            .unwrap_or_else(|| {
                 out.push('\u{1b}');
-                rest = after;
-            }
-        }
+                after
+            });
     }
     out + rest
 }
@@ -272,7 +273,7 @@ fn names_and_arguments_steer_nothing() {
         for part in name.split("\\U{") {
             match part.split_once('}') {
                 Some((digits, rest)) if digits.chars().all(|c| c.is_ascii_hexdigit()) => {
-                    toml += &format!("\\U{digits:0>8}{rest}");
+                    let _ = write!(toml, "\\U{digits:0>8}{rest}");
                 }
                 _ => toml += part,
             }

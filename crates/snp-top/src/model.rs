@@ -262,8 +262,9 @@ impl Model {
     /// By so many cells of the map, or lines of a list.
     fn step(&mut self, cells: i64, lines: i64) {
         let along = |at: usize, length: usize| {
-            let at = (at as i64).saturating_add(lines).clamp(0, length.saturating_sub(1) as i64);
-            usize::try_from(at).unwrap_or(0)
+            let by = usize::try_from(lines.unsigned_abs()).unwrap_or(usize::MAX);
+            let to = if lines < 0 { at.saturating_sub(by) } else { at.saturating_add(by) };
+            to.min(length.saturating_sub(1))
         };
         match self.focus {
             Focus::Guests => {

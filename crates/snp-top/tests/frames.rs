@@ -48,6 +48,12 @@ struct Host {
     model: Model,
 }
 
+/// Times that do not depend on the machine.
+fn settle(sample: &mut Sample) {
+    sample.at = Duration::from_secs(sample.number);
+    sample.unix_ms = NOON + sample.number * 1000;
+}
+
 impl Host {
     fn new() -> Self {
         let dir = fake_host::dir();
@@ -64,14 +70,8 @@ impl Host {
 
     fn sample(&mut self) -> Vec<snp_top::Change> {
         let mut sample = self.sampler.sample(false);
-        self.settle(&mut sample);
+        settle(&mut sample);
         self.model.take(sample)
-    }
-
-    /// Times that do not depend on the machine.
-    fn settle(&self, sample: &mut Sample) {
-        sample.at = Duration::from_secs(sample.number);
-        sample.unix_ms = NOON + sample.number * 1000;
     }
 
     fn edit(&self, path: &str, edit: impl Fn(String) -> String) {
@@ -214,7 +214,8 @@ fn a_source_that_vanishes_is_no_end() {
         fs::remove_dir_all(host.dir.path().join(gone)).unwrap();
     }
     let changes = host.sample();
-    let text: String = changes.iter().map(|change| format!("{}\n", change.text)).collect();
+    let text: Vec<&str> = changes.iter().map(|change| change.text.as_str()).collect();
+    let text = text.join("\n");
     for words in
         ["rmpopt-table is gone", "driver-stats is gone", "driver: ", "unknown, was optimised"]
     {

@@ -195,8 +195,8 @@ pub(super) const PATTERNS: &[Pattern] = &[
                 .meaning("The driver could not put a probe on this function of the kernel."),
         )
     }),
-    said!("no memory for a CPU mask: followers are passed over", |_| no_memory()),
-    said!("no memory for an offer", |_| no_memory()),
+    said!("no memory for a CPU mask: followers are passed over", |_| Some(no_memory())),
+    said!("no memory for an offer", |_| Some(no_memory())),
     // Broken laws.
     said!("RMPOPT raised an exception on CPU {cpu:d} ({fault:t}): stopped", |c| {
         Some(
@@ -210,16 +210,16 @@ pub(super) const PATTERNS: &[Pattern] = &[
                 .advice(REPORT),
         )
     }),
-    said!("work was left when the driver stopped", |_| unclean()),
+    said!("work was left when the driver stopped", |_| Some(unclean())),
     said!("not stopped after {ms:d} ms", |c| {
-        Some(unclean()?.number("waited_ms", c.number("ms")))
+        Some(unclean().number("waited_ms", c.number("ms")))
     }),
     said!("{count:d} RMPOPTs run after the stop", |c| {
-        Some(unclean()?.number("count", c.number("count")))
+        Some(unclean().number("count", c.number("count")))
     }),
     // Settings.
-    said!("parameter {name:w} is \"{value:t}\", expected {expected:t}", setting),
-    said!("{name:w} is \"{value:t}\", expected {expected:t}", setting),
+    said!("parameter {name:w} is \"{value:t}\", expected {expected:t}", |c| Some(setting(c))),
+    said!("{name:w} is \"{value:t}\", expected {expected:t}", |c| Some(setting(c))),
     // The emulated host of its tests.
     said!("emu/control: \"{command:t}\" failed ({error:t})", |c| {
         Some(emulated(c).text("error", c.word("error")))
@@ -252,32 +252,24 @@ pub(super) const PATTERNS: &[Pattern] = &[
     ),
 ];
 
-fn no_memory() -> Option<Finding> {
-    Some(
-        Finding::warning("driver-no-memory")
+fn no_memory() -> Finding {
+    Finding::warning("driver-no-memory")
             .meaning("The kernel had no memory for a part of a pass: some cores get its regions later.")
-            .advice("It is said once; `results.stale` and `pairs` in the driver's stats show how it went on."),
-    )
+            .advice("It is said once; `results.stale` and `pairs` in the driver's stats show how it went on.")
 }
 
-fn unclean() -> Option<Finding> {
-    Some(
-        Finding::error("driver-not-stopped")
-            .meaning("After the stop something of the driver was left: law 6 is broken.")
-            .advice(REPORT),
-    )
+fn unclean() -> Finding {
+    Finding::error("driver-not-stopped")
+        .meaning("After the stop something of the driver was left: law 6 is broken.")
+        .advice(REPORT)
 }
 
-fn setting(c: &Captures<'_>) -> Option<Finding> {
-    Some(
-        Finding::error("driver-bad-setting")
-            .text("name", c.word("name"))
-            .text("value", c.word("value"))
-            .text("expected", c.word("expected"))
-            .meaning(
-                "The driver was given a value that it cannot take; nothing was changed or loaded.",
-            ),
-    )
+fn setting(c: &Captures<'_>) -> Finding {
+    Finding::error("driver-bad-setting")
+        .text("name", c.word("name"))
+        .text("value", c.word("value"))
+        .text("expected", c.word("expected"))
+        .meaning("The driver was given a value that it cannot take; nothing was changed or loaded.")
 }
 
 fn emulated(c: &Captures<'_>) -> Finding {

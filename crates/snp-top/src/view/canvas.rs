@@ -19,6 +19,11 @@ pub(super) struct Canvas<'a> {
     pub(super) look: Look,
 }
 
+#[expect(
+    clippy::unused_self,
+    reason = "all styles are asked of the canvas, those too that look the same on every one"
+)]
+#[expect(clippy::cast_sign_loss, reason = "shares and values are 0 or more")]
 impl Canvas<'_> {
     fn colour(&self, colour: Color) -> Style {
         if self.look.colour { Style::new().fg(colour) } else { Style::new() }

@@ -90,6 +90,9 @@ pub fn draw(model: &mut Model, look: Look, buffer: &mut Buffer) {
     model.cut = map::draw(&mut canvas, rest, model, &sample);
 }
 
+/// Draws one part of the screen.
+type Part = fn(&mut Canvas<'_>, Rect, &Model);
+
 fn lists(
     canvas: &mut Canvas<'_>,
     model: &Model,
@@ -98,7 +101,7 @@ fn lists(
     changes: Option<Rect>,
     guests: Option<Rect>,
 ) {
-    let all: [(_, fn(&mut Canvas<'_>, Rect, &Model)); 4] = [
+    let all: [(Option<Rect>, Part); 4] = [
         (driver, parts::driver),
         (nodes, parts::nodes),
         (guests, parts::guests),

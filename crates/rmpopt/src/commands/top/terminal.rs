@@ -28,7 +28,7 @@ pub(super) struct Screen {
     pub(super) terminal: Terminal<CrosstermBackend<BufWriter<Stdout>>>,
 }
 
-fn failed(error: io::Error) -> Failure {
+fn failed(error: &io::Error) -> Failure {
     Failure::Unsupported(format!("the terminal cannot be used: {error}"))
 }
 
@@ -40,17 +40,17 @@ impl Screen {
             give_back();
             before(info);
         }));
-        end_when_it_is_gone().map_err(failed)?;
-        enter().map_err(failed)?;
+        end_when_it_is_gone().map_err(|error| failed(&error))?;
+        enter().map_err(|error| failed(&error))?;
         let backend = CrosstermBackend::new(BufWriter::with_capacity(1 << 16, stdout()));
-        let terminal = Terminal::new(backend).map_err(failed)?;
+        let terminal = Terminal::new(backend).map_err(|error| failed(&error))?;
         Ok(Self { terminal })
     }
 
     /// Takes it again, after it was given back or somebody else had it.
     pub(super) fn take_again(&mut self) -> Result<(), Failure> {
-        enter().map_err(failed)?;
-        self.terminal.clear().map_err(failed)
+        enter().map_err(|error| failed(&error))?;
+        self.terminal.clear().map_err(|error| failed(&error))
     }
 
     /// Whether the terminal is still ours: a panic of another thread gives it back.
