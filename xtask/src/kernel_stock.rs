@@ -27,7 +27,8 @@ impl KernelEnv {
         fs::create_dir_all(&folder)?;
         let file = folder.join(format!("{name}.ko"));
         let log = self.logs().join("modules.log");
-        pipeline("xz -dc \"$1\" > \"$2\"", &[&found, &file], &log)?;
+        // Another machine may be copying the one from before: it keeps that.
+        pipeline("xz -dc \"$1\" > \"$2.new\"; mv \"$2.new\" \"$2\"", &[&found, &file], &log)?;
         Ok(file)
     }
 
