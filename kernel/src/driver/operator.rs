@@ -40,6 +40,9 @@ pub(crate) fn kill(crew: &Crew<Driver>) {
     let before = crew.killed.swap(true, Ordering::SeqCst);
     crew.stop.store(true, Ordering::SeqCst);
     let _turn = crew.turn.lock();
+    // A `revive` that had the turn before has undone both: it is as if this came after it.
+    let before = crew.killed.swap(true, Ordering::SeqCst) && before;
+    crew.stop.store(true, Ordering::SeqCst);
     // The error is in the log.
     let _ = life::end(crew, Event::Unload);
     if !before {
