@@ -213,7 +213,7 @@ fn keys_sizes_and_what_is_left_behind() {
     tmux.until("SNP guests");
     // The module is unloaded.
     std::fs::remove_dir_all(dir.path().join("sys/kernel/debug")).unwrap();
-    tmux.until("driver-stats is gone");
+    tmux.until("rmpopt-table is gone");
     // Suspended and taken up again.
     tmux.keys(&["C-z"]);
     tmux.until_is("a stopped job", |screen| {

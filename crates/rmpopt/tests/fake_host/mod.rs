@@ -135,7 +135,7 @@ fn memory(put: &dyn Fn(&str, &str), end: u64) {
     );
     let blocks = "sys/devices/system/memory";
     put(&format!("{blocks}/block_size_bytes"), "80000000\n");
-    let half = (HIGH + end) / (4 * GIB) - 1;
+    let half = (HIGH + LOW + end) / (4 * GIB) - 1;
     for block in std::iter::once(0).chain(HIGH / (2 * GIB)..end / (2 * GIB)) {
         let node = u32::from(block >= half);
         put(&format!("sys/devices/system/node/node{node}/memory{block}"), "");
