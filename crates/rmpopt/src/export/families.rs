@@ -1,7 +1,7 @@
 //! A host as metrics. Names, units and labels: docs/fleet.md.
 //!
 //! What is not known has no sample: 0 would be a claim. Labels have few values (never one for each
-//! region or CPU), so that a host of any size stays within [`MAX_SERIES`].
+//! region or CPU), so that a host of any size stays within 200 series.
 
 use snp_host::state::{DriverKind, HostState, RegionKind, Verdict, doctor};
 
