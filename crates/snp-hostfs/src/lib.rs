@@ -1,7 +1,7 @@
 //! The emulated SNP host as a live system.
 //!
-//! A scenario of [`snp_lab`] is played against the wall clock ([`clock`]) in a thread of its own
-//! ([`sim`]); its files are served through FUSE: those that a real host has and that the readers of
+//! A scenario of [`snp_lab`] is played against the wall clock (`clock`) in a thread of its own
+//! (`sim`); its files are served through FUSE: those that a real host has and that the readers of
 //! `snp-host` read, and what `lscpu`, `numactl` and the like look for. Programs see it at a mount point
 //! ([`up()`]) or, in a mount namespace of their own, at the real places ([`exec()`], [`enter`]).
 
