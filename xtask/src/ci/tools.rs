@@ -1,8 +1,8 @@
 //! What the other steps need: formatter, lints, test runner, licence checker.
 //!
 //! As root, what is missing is installed: components by rustup, programs by `cargo install` into
-//! `target/xtask-tools`, where they stay. Debian's programs are seen to by `packages.rs`. What cannot be had is said, and its step or test
-//! says so again.
+//! `target/xtask-tools`, where they stay. Debian's programs are seen to by `packages.rs`. What cannot be
+//! had is said, and its step or test says so again.
 
 use std::process::{Command, Stdio};
 
