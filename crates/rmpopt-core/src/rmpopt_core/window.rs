@@ -35,17 +35,21 @@ impl Own {
 /// `tracked`'s choice for one core.
 ///
 /// If everything up to the top of RAM fits into one window, every core covers all of it. Else the
-/// window covers as much of the core's own RAM as it can (its socket's, or its node's where the
-/// socket's spans more than a window), slid to cover most RAM in all, the lowest of equals.
+/// window is that of the core's own RAM: its socket's, or its node's where the socket's spans more
+/// than a window. It begins where that RAM begins, as guests get low memory first on a fresh host
+/// (docs/policies.md "Which window"), unless a window elsewhere covers over 1/64 more.
 pub fn own_memory(host: &dyn Host, core: CoreId) -> Window {
     if host.spanned_regions() <= Window::REGIONS {
         return Window::default();
     }
-    let socket = Own::Socket(host.socket(core));
-    if span(host, socket) <= Window::REGIONS {
-        best(host, socket)
+    let own = own(host, core);
+    let most = best(host, own);
+    let start = starting_with(host, own);
+    let enough = |covered: u64, most: u64| covered.saturating_add(most / 64) >= most;
+    if enough(start.own, most.own) && enough(start.all, most.all) {
+        start.window
     } else {
-        best(host, Own::Node(host.node(core)))
+        most.window
     }
 }
 
@@ -55,11 +59,23 @@ pub fn start_of_own(host: &dyn Host, core: CoreId) -> Window {
     if host.spanned_regions() <= Window::REGIONS {
         return Window::default();
     }
+    Window { base: first(host, own(host, core)) }
+}
+
+/// The core's socket, or its node where the socket's RAM spans more than a window.
+fn own(host: &dyn Host, core: CoreId) -> Own {
     let socket = Own::Socket(host.socket(core));
-    let own =
-        if span(host, socket) <= Window::REGIONS { socket } else { Own::Node(host.node(core)) };
+    if span(host, socket) <= Window::REGIONS {
+        socket
+    } else {
+        Own::Node(host.node(core))
+    }
+}
+
+/// The first region with own RAM.
+fn first(host: &dyn Host, own: Own) -> Region {
     let first = (0..host.spanned_regions()).find(|&number| is_own_ram(host, own, number));
-    Window { base: first.and_then(Region::new).unwrap_or_default() }
+    first.and_then(Region::new).unwrap_or_default()
 }
 
 /// Regions from the first to the last that holds own RAM, holes included.
@@ -76,31 +92,62 @@ fn is_own_ram(host: &dyn Host, own: Own, number: u32) -> bool {
     Region::new(number).is_some_and(|region| host.ram_mib(region) > 0 && own.holds(host, region))
 }
 
-/// The base whose window covers most own RAM, then most RAM; the lowest of equals.
-fn best(host: &dyn Host, own: Own) -> Window {
-    let spanned = host.spanned_regions();
-    let weigh = |number: u32| -> (u64, u64) {
-        let Some(region) = Region::new(number).filter(|_| number < spanned) else { return (0, 0) };
-        let mib = u64::from(host.ram_mib(region));
-        if own.holds(host, region) {
-            (mib, mib)
-        } else {
-            (0, mib)
-        }
-    };
-    // Sums of at most 2,048 regions' MiB; what leaves the window had come into it.
-    let plus = |a: (u64, u64), b: (u64, u64)| (a.0.wrapping_add(b.0), a.1.wrapping_add(b.1));
-    let minus = |a: (u64, u64), b: (u64, u64)| (a.0.wrapping_sub(b.0), a.1.wrapping_sub(b.1));
-    let mut covered = (0..Window::REGIONS).map(weigh).fold((0, 0), plus);
-    let mut best = (covered, 0);
+/// A window and the RAM in it, MiB.
+#[derive(Clone, Copy, Default)]
+struct Covering {
+    own: u64,
+    all: u64,
+    window: Window,
+}
+
+impl Covering {
+    // Sums of at most 2,048 regions' MiB; what leaves a window had come into it.
+    fn plus(self, (own, all): (u64, u64)) -> Self {
+        Self { own: self.own.wrapping_add(own), all: self.all.wrapping_add(all), ..self }
+    }
+
+    fn minus(self, (own, all): (u64, u64)) -> Self {
+        Self { own: self.own.wrapping_sub(own), all: self.all.wrapping_sub(all), ..self }
+    }
+}
+
+/// A region's own RAM and all its RAM, MiB.
+fn weigh(host: &dyn Host, own: Own, number: u32) -> (u64, u64) {
+    let inside = |region: &Region| region.get() < host.spanned_regions();
+    let Some(region) = Region::new(number).filter(inside) else { return (0, 0) };
+    let mib = u64::from(host.ram_mib(region));
+    (if own.holds(host, region) { mib } else { 0 }, mib)
+}
+
+/// The window that covers most own RAM, then most RAM; the lowest of equals.
+fn best(host: &dyn Host, own: Own) -> Covering {
+    let mut here = covering(host, own, 0);
+    let mut best = here;
     // The first region past a window, and the first in it: both leave and come one by one.
-    for (come, gone) in (Window::REGIONS..spanned).zip(0..spanned) {
-        covered = minus(plus(covered, weigh(come)), weigh(gone));
-        if covered > best.0 {
-            best = (covered, gone.wrapping_add(1));
+    for (come, gone) in (Window::REGIONS..host.spanned_regions()).zip(0_u32..) {
+        here = here.plus(weigh(host, own, come)).minus(weigh(host, own, gone));
+        here.window.base = Region::new(gone.wrapping_add(1)).unwrap_or_default();
+        if (here.own, here.all) > (best.own, best.all) {
+            best = here;
         }
     }
-    Window { base: Region::new(best.1).unwrap_or_default() }
+    best
+}
+
+/// The window that begins with the own RAM, or lower where it would reach past the top of RAM.
+fn starting_with(host: &dyn Host, own: Own) -> Covering {
+    let top = host.spanned_regions().saturating_sub(Window::REGIONS);
+    covering(host, own, first(host, own).get().min(top))
+}
+
+fn covering(host: &dyn Host, own: Own, base: u32) -> Covering {
+    let empty = Covering {
+        window: Window { base: Region::new(base).unwrap_or_default() },
+        ..Covering::default()
+    };
+    (base..base.saturating_add(Window::REGIONS))
+        .map(|number| weigh(host, own, number))
+        .fold(empty, Covering::plus)
 }
 
 #[cfg(test)]
@@ -208,7 +255,69 @@ pub(crate) mod tests {
             regions_per_node: 1536,
             hole: 0,
         };
-        // Own 1,536 regions first; the window's other 512 fall where most RAM is, lowest base first.
-        assert_eq!(bases(&host), [0, 1024, 2560, 4096]);
+        // Each begins with its own 1,536 regions; the last would reach past the top of RAM.
+        assert_eq!(bases(&host), [0, 1536, 3072, 4096]);
+    }
+
+    /// A host without RAM in some regions.
+    struct Holed {
+        plain: Plain,
+        hole: core::ops::Range<u32>,
+    }
+
+    impl Host for Holed {
+        fn cores(&self) -> u16 {
+            self.plain.cores()
+        }
+        fn participates(&self, core: CoreId) -> bool {
+            self.plain.participates(core)
+        }
+        fn node(&self, core: CoreId) -> u16 {
+            self.plain.node(core)
+        }
+        fn socket(&self, core: CoreId) -> u16 {
+            self.plain.socket(core)
+        }
+        fn spanned_regions(&self) -> u32 {
+            self.plain.spanned_regions()
+        }
+        fn ram_mib(&self, region: Region) -> u32 {
+            if self.hole.contains(&region.get()) {
+                0
+            } else {
+                self.plain.ram_mib(region)
+            }
+        }
+        fn region_node(&self, region: Region) -> u16 {
+            self.plain.region_node(region)
+        }
+        fn node_socket(&self, node: u16) -> u16 {
+            self.plain.node_socket(node)
+        }
+    }
+
+    /// Base of the first core's window on a socket of 3 TiB with a hole that ends at 1 TiB.
+    fn base_below_and_above(hole: u32) -> u32 {
+        let plain = Plain {
+            sockets: 2,
+            nodes_per_socket: 1,
+            cores_per_node: 2,
+            regions_per_node: 3072,
+            hole: 0,
+        };
+        own_memory(&Holed { plain, hole: 1024 - hole..1024 }, CoreId(0)).base.get()
+    }
+
+    #[test]
+    fn a_window_slides_over_a_hole_only_for_more_than_a_64th() {
+        assert_eq!(base_below_and_above(12), 0);
+        // Without the hole 2,048 regions, with it 2,048 less its size: 2,048 / 64 is allowed.
+        assert_eq!(base_below_and_above(32), 0);
+        assert_eq!(base_below_and_above(33), 1024);
+    }
+
+    #[test]
+    fn little_memory_before_a_large_hole_is_left_out() {
+        assert_eq!(base_below_and_above(1000), 1024);
     }
 }
