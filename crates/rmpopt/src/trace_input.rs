@@ -3,7 +3,9 @@
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
+use std::time::Duration;
 
+use indicatif::{ProgressBar, ProgressStyle};
 use snp_host::trace::openb::{Counts, Pod, PodList};
 use snp_host::trace::packing::{self, Machine};
 use snp_host::trace::vms::{VmFormat, VmList};
@@ -123,7 +125,13 @@ pub(crate) fn read(
     options: TraceOptions,
     host: &HostSpec,
 ) -> Result<TraceSpec, Failure> {
-    let keep = |row| in_sample(options.sample_seed, row, options.sample);
+    let bar = progress(source);
+    let keep = |row| {
+        if row % 4096 == 0 {
+            bar.set_position(row);
+        }
+        in_sample(options.sample_seed, row, options.sample)
+    };
     let (name, list) = match source {
         Source::File(path) => {
             (path.display().to_string(), from_file(path, options.format, machine(host), &keep))
@@ -132,6 +140,7 @@ pub(crate) fn read(
             (name.to_owned(), from_text(name, text, options.format, &keep))
         }
     };
+    bar.finish_and_clear();
     let list = list.map_err(|error| unclear(error, options.format))?;
     let (List::Pods(PodList { notes, .. }) | List::Vms(VmList { notes, .. })) = &list;
     for note in notes {
@@ -144,6 +153,23 @@ pub(crate) fn read(
         }
         List::Vms(list) => machines(&name, &list, options.snp_share, options.snp_by),
     }
+}
+
+/// The row that is being read, if someone is watching and the file is long.
+fn progress(source: Source<'_>) -> ProgressBar {
+    const LONG_BYTES: u64 = 16 << 20;
+    let Source::File(path) = source else { return ProgressBar::hidden() };
+    let long = path.metadata().is_ok_and(|file| file.is_file() && file.len() >= LONG_BYTES);
+    if !long || !output::stderr_is_watched() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new_spinner();
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix}: row {human_pos}") {
+        bar.set_style(style);
+    }
+    bar.set_prefix(output::harmless(&path.display().to_string()).into_owned());
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
 }
 
 fn from_file(

@@ -96,3 +96,35 @@ fn slow_conversion_and_churn_are_bounded_where_v10_never_gets_there() {
     let day = number(&of(&all["results"], "churn-day", "v10")["reoptimize_s"]["never_longest"]);
     assert!(day > 80_000.0, "what was freed in the morning waits in the evening: {day} s");
 }
+
+/// Above 2 TiB: how much of what ordinary guests write a window of the own memory covers, against the
+/// lowest 2 TiB; what the oracle with the same windows reaches; and that advice adds nothing where guests
+/// are put from the lowest address up.
+#[test]
+fn windows_of_the_own_memory_cover_most_writes() {
+    let hosts = [
+        ("two-sockets-4t-nps1", 1.59),
+        ("two-sockets-4t-nps2", 1.73),
+        ("two-sockets-6t-nps1", 1.59),
+        ("two-sockets-6t-nps2", 1.80),
+        ("two-sockets-12t-nps1", 1.59),
+        ("two-sockets-12t-nps2", 3.10),
+    ];
+    let scenarios = hosts.map(|(name, _)| name).join(",");
+    let all = compare(
+        &scenarios,
+        "tracked,tracked-lowest,oracle-delayed",
+        &["--placement", "ordered,advised"],
+    );
+    for (host, gain) in hosts {
+        let share = |scenario: &str, policy| {
+            number(&of(&all["results"], scenario, policy)["optimized"]["weighted_mean"])
+        };
+        let tracked = share(host, "tracked");
+        let lowest = share(host, "tracked-lowest");
+        assert!(tracked >= gain * lowest, "{host}: {tracked} against {lowest}");
+        assert!(tracked >= 0.98 * share(host, "oracle-delayed"), "{host}: {tracked}");
+        let advised = share(&format!("{host}+advised"), "tracked");
+        assert!((tracked - advised).abs() < 0.005, "{host}: {tracked}, advised {advised}");
+    }
+}
