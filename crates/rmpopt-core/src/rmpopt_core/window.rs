@@ -34,23 +34,24 @@ impl Own {
 
 /// `tracked`'s choice for one core.
 ///
-/// If everything up to the top of RAM fits into one window, every core covers all of it. Else the
-/// window is that of the core's own RAM: its socket's, or its node's where the socket's spans more
-/// than a window. It begins where that RAM begins, as guests get low memory first on a fresh host
-/// (docs/policies.md "Which window"), unless a window elsewhere covers over 1/64 more.
+/// If everything up to the top of RAM fits into one window, every core covers all of it. Else a core
+/// has its own RAM: its socket's, or its node's where the socket's spans more than a window. Of the
+/// windows that cover at most 1/64 less of it, and of all RAM, than the best: the one from the lowest
+/// RAM, or else the one that begins with the own RAM, as guests get low memory first on a fresh host
+/// (docs/policies.md "Which window"). Else the best.
 pub fn own_memory(host: &dyn Host, core: CoreId) -> Window {
     if host.spanned_regions() <= Window::REGIONS {
         return Window::default();
     }
     let own = own(host, core);
     let most = best(host, own);
-    let start = starting_with(host, own);
     let enough = |covered: u64, most: u64| covered.saturating_add(most / 64) >= most;
-    if enough(start.own, most.own) && enough(start.all, most.all) {
-        start.window
-    } else {
-        most.window
-    }
+    [lowest(host).base, start(host, own)]
+        .into_iter()
+        .map(|base| covering(host, own, base))
+        .find(|it| enough(it.own, most.own) && enough(it.all, most.all))
+        .unwrap_or(most)
+        .window
 }
 
 /// v1's choice for one core: 0 if everything up to the top of RAM fits into one window, else the
@@ -121,7 +122,7 @@ fn weigh(host: &dyn Host, own: Own, number: u32) -> (u64, u64) {
 
 /// The window that covers most own RAM, then most RAM; the lowest of equals.
 fn best(host: &dyn Host, own: Own) -> Covering {
-    let mut here = covering(host, own, 0);
+    let mut here = covering(host, own, Region::default());
     let mut best = here;
     // The first region past a window, and the first in it: both leave and come one by one.
     for (come, gone) in (Window::REGIONS..host.spanned_regions()).zip(0_u32..) {
@@ -134,20 +135,16 @@ fn best(host: &dyn Host, own: Own) -> Covering {
     best
 }
 
-/// The window that begins with the own RAM, or lower where it would reach past the top of RAM.
-fn starting_with(host: &dyn Host, own: Own) -> Covering {
+/// Where the own RAM begins, or lower where a window from there would reach past the top of RAM.
+fn start(host: &dyn Host, own: Own) -> Region {
     let top = host.spanned_regions().saturating_sub(Window::REGIONS);
-    covering(host, own, first(host, own).get().min(top))
+    first(host, own).min(Region::new(top).unwrap_or_default())
 }
 
-fn covering(host: &dyn Host, own: Own, base: u32) -> Covering {
-    let empty = Covering {
-        window: Window { base: Region::new(base).unwrap_or_default() },
-        ..Covering::default()
-    };
-    (base..base.saturating_add(Window::REGIONS))
-        .map(|number| weigh(host, own, number))
-        .fold(empty, Covering::plus)
+fn covering(host: &dyn Host, own: Own, base: Region) -> Covering {
+    let empty = Covering { window: Window { base }, ..Covering::default() };
+    let end = base.get().saturating_add(Window::REGIONS);
+    (base.get()..end).map(|number| weigh(host, own, number)).fold(empty, Covering::plus)
 }
 
 #[cfg(test)]
@@ -223,15 +220,17 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_hole_pushes_the_second_socket_past_the_window() {
-        let host = Plain {
+    fn a_large_hole_pushes_the_second_socket_past_the_window() {
+        let holed = |hole| Plain {
             sockets: 2,
             nodes_per_socket: 1,
             cores_per_node: 4,
             regions_per_node: 1024,
-            hole: 14,
+            hole,
         };
-        assert_eq!(bases(&host), [0, 14]);
+        // Up to a 64th of a socket may stay outside: one window for all.
+        assert_eq!(bases(&holed(16)), [0]);
+        assert_eq!(bases(&holed(17)), [0, 17]);
     }
 
     #[test]
