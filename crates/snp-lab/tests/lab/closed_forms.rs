@@ -95,9 +95,9 @@ fn twelve_tebibytes_come_to_the_closed_form_where_guests_can_be() {
     assert!((short - (of_firmware + of_kernel - denser)).abs() < 60.0, "{short}");
 }
 
-/// RMPOPTs of the first pass over 12 TiB, recomputed: two windows of 2,048 regions with RAM, 64 of them
-/// firmware's; four cores each, of which one leads. Upstream's one window begins at 0 and has the 14
-/// slots of the hole below 4 GiB and at 1 TiB in it.
+/// RMPOPTs of the first pass over 12 TiB, recomputed: two windows of 2,048 slots, the first from 0 with
+/// the 14 slots of the holes below 4 GiB and 1 TiB in it; four cores each, of which one leads. Firmware has
+/// a region of each of the 64 segments, and regions 0, 1 and 4. Upstream's one window is the first.
 #[test]
 fn the_first_pass_over_twelve_tebibytes_is_what_the_windows_say() {
     let mut setup = host(2, 4, TWELVE_TIB);
@@ -110,10 +110,11 @@ fn the_first_pass_over_twelve_tebibytes_is_what_the_windows_say() {
     let tracked = of(PolicyName::Tracked, &mut setup);
     assert_lawful(&tracked);
     let bases: Vec<_> = tracked.driver.windows.iter().map(|window| window.base_region).collect();
-    assert_eq!(bases.len(), 2);
-    assert_eq!(tracked.host.window_regions, 2 * 2_048);
-    assert_eq!(tracked.rmpopt.leader, 2 * 2_048);
-    assert_eq!(tracked.rmpopt.followers, 3 * (2 * 2_048 - 64));
+    assert_eq!(bases, [0, 14 + 6_144]);
+    let with_ram = 2 * 2_048 - 14;
+    assert_eq!(tracked.host.window_regions, with_ram);
+    assert_eq!(tracked.rmpopt.leader, u64::from(with_ram));
+    assert_eq!(tracked.rmpopt.followers, 3 * (u64::from(with_ram) - 64 - 3));
     let v10 = of(PolicyName::V10, &mut setup);
     assert_eq!(v10.host.window_regions, 2_048 - 14);
     assert_eq!((v10.rmpopt.leader, v10.rmpopt.followers), (2_048, 7 * 2_048));
