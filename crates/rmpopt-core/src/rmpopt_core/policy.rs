@@ -7,8 +7,11 @@
 //! What an executor promises:
 //! * It runs RMPOPT on a core only if it has read back SNP_EN and the enable bit on that core since
 //!   the last SNP_INIT (law 4); what it read goes into [`Event::BaseWritten`].
-//! * Each [`Action::WriteBase`] is answered once, with `None` if the core is not online; each
-//!   [`Action::Verify`] and [`Action::Broadcast`] is answered once; each [`Action::Offer`] by
+//! * Each [`Action::WriteBase`] is answered once, with `None` if the core is not online; those of one
+//!   core are done in their order. After a stop with SNP up the driver may begin again, by
+//!   [`Event::SnpInitialised`] without an SNP_INIT: a base that was written before it is then only
+//!   read back, unless silicon is known to clear the table.
+//! * Each [`Action::Verify`] and [`Action::Broadcast`] is answered once; each [`Action::Offer`] by
 //!   [`Event::Batch`] once per hold until the batch is finished or replaced: a core has one offer at
 //!   most, a newer one replaces an older one of which nothing more is then reported. A policy may
 //!   lose interest in an offer that may only ride ([`Time::NEVER`]): its reports are then ignored.

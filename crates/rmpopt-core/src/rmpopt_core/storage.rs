@@ -19,7 +19,7 @@ pub struct CoreCell {
     pub(crate) offered: Option<Offered>,
     /// Writes of its base that have not been answered.
     pub(crate) writes: u8,
-    /// We wrote its base, and have not read back 0 since.
+    /// We wrote its base, or took it over, and have not read back 0 since.
     pub(crate) programmed: bool,
     /// The operator does not want it to lead.
     pub(crate) follows_only: bool,

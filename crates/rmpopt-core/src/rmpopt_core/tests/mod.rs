@@ -156,7 +156,8 @@ pub(crate) struct Machine<P> {
     marked: BTreeSet<u32>,
     drain_at: Option<Time>,
     timer: Option<Time>,
-    pub(crate) bases: Vec<(CoreId, RmpoptBase)>,
+    /// `None`: it was written before a stop, and is only read back.
+    pub(crate) bases: Vec<(CoreId, Option<RmpoptBase>)>,
     pub(crate) verifies: Vec<Asked>,
     broadcast: Option<(CoreId, Region, Ticket)>,
     pub(crate) offers: BTreeMap<u16, (Run, Time)>,
@@ -169,6 +170,11 @@ pub(crate) struct Machine<P> {
     going_down: bool,
     /// Cores whose base was written in this SNP_INIT; `None`: that is not checked.
     written: Option<BTreeSet<u16>>,
+    /// The driver has stopped and begun again in this SNP_INIT.
+    gone_on: bool,
+    /// Cores that were reset in this SNP_INIT, or went while their base was written: they may be left
+    /// out until the next.
+    upset: BTreeSet<u16>,
     serials: BTreeSet<u32>,
     /// What an RMPOPT takes.
     pub(crate) rmpopt_ns: u64,
@@ -219,6 +225,8 @@ impl<P: Policy> Machine<P> {
             stopped: true,
             going_down: false,
             written: Some(BTreeSet::new()),
+            gone_on: false,
+            upset: BTreeSet::new(),
             serials: BTreeSet::new(),
             rmpopt_ns: 0,
             log: Vec::new(),
@@ -249,10 +257,10 @@ impl<P: Policy> Machine<P> {
             Action::WriteBase { core, base } => {
                 let verb = if base == RmpoptBase::OFF { "clear" } else { "base" };
                 self.log.push(format!("{verb} {core}"));
-                if let Some(written) = self.written.as_mut().filter(|_| base.is_enabled()) {
-                    assert!(written.insert(core.0), "{core:?}: base written twice");
-                }
-                self.bases.push((core, base));
+                let written = self.written.as_mut().filter(|_| base.is_enabled());
+                let again = written.is_some_and(|written| !written.insert(core.0));
+                assert!(!again || self.gone_on, "{core:?}: base written twice");
+                self.bases.push((core, (!again).then_some(base)));
             }
             Action::Verify { core, region, ticket } => {
                 self.log.push(format!("verify {core}:{region}"));
@@ -355,7 +363,7 @@ impl<P: Policy> Machine<P> {
         let hardware = &mut self.hardware.cores[core.index()];
         let mut read = None;
         if online {
-            if !hardware.stuck {
+            if let Some(base) = base.filter(|_| !hardware.stuck) {
                 hardware.base = base;
             }
             read = Some(hardware.base);
@@ -558,6 +566,16 @@ impl<P: Policy> Machine<P> {
         self.pump();
     }
 
+    /// The driver had stopped with SNP up, and begins again: bases and tables are as they were.
+    pub(crate) fn goes_on(&mut self) {
+        assert!(self.stopped && self.snp_is_up());
+        (self.stopped, self.gone_on) = (false, true);
+        self.marked.clear();
+        self.activity.drain(|_| {});
+        self.policy.handle(self.now, Event::SnpInitialised(&self.layout));
+        self.pump();
+    }
+
     /// What firmware does in SNP_INIT; the policy is not told.
     pub(crate) fn firmware_initialises(&mut self) {
         for core in &mut self.hardware.cores {
@@ -568,6 +586,8 @@ impl<P: Policy> Machine<P> {
             written.clear();
         }
         self.stopped = false;
+        self.gone_on = false;
+        self.upset.clear();
         self.going_down = false;
     }
 
@@ -605,6 +625,9 @@ impl<P: Policy> Machine<P> {
         }
         self.report(core);
         self.offers.remove(&core);
+        if self.bases.iter().any(|(written, _)| written.0 == core) {
+            self.upset.insert(core);
+        }
         self.layout.offline.insert(core);
         self.tell(Event::CoreOffline(CoreId(core)));
     }
@@ -630,6 +653,14 @@ impl Machine<Plane> {
                 let known = !believed || self.hardware.has(core, number);
                 assert!(known || self.marked.contains(&number), "core {core}, region {number}");
             }
+        }
+    }
+
+    /// RMPOPT runs on every core that is online, but for those that had no chance.
+    pub(crate) fn assert_enabled(&self) {
+        for core in (0..self.layout.cores()).filter(|&core| self.is_online(core)) {
+            let enabled = self.policy.is_enabled(CoreId(core));
+            assert!(enabled || self.upset.contains(&core), "core {core} is left out");
         }
     }
 

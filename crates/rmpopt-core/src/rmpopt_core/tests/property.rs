@@ -35,6 +35,8 @@ enum Happening {
     SnpDown,
     SnpUp,
     Unload,
+    /// After a stop with SNP up.
+    GoOn,
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
@@ -61,7 +63,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => Just(GuestGone),
         1 => Just(SnpDown),
         3 => Just(SnpUp),
-        1 => prop_oneof![9 => Just(SnpUp), 1 => Just(Unload)],
+        1 => prop_oneof![6 => Just(SnpUp), 1 => Just(Unload)],
+        2 => Just(GoOn),
     ]
 }
 
@@ -109,7 +112,10 @@ impl<P: Policy> Machine<P> {
             Happening::Free(choice) => self.free(one_of(choice, &numbers).unwrap()),
             Happening::Drain => self.drain(),
             Happening::Base(choice) if !self.bases.is_empty() => {
-                self.base(usize::from(choice) % self.bases.len());
+                // Those of one core are done in their order.
+                let (core, _) = self.bases[usize::from(choice) % self.bases.len()];
+                let first = self.bases.iter().position(|&(other, _)| other == core);
+                self.base(first.unwrap());
             }
             Happening::RunVerify(choice) if !self.verifies.is_empty() => {
                 self.run_verify(usize::from(choice) % self.verifies.len());
@@ -150,6 +156,7 @@ impl<P: Policy> Machine<P> {
                     let hardware = &mut self.hardware.cores[usize::from(core)];
                     hardware.base = RmpoptBase::OFF;
                     hardware.table.clear();
+                    self.upset.insert(core);
                     self.online(core);
                 }
             }
@@ -168,6 +175,7 @@ impl<P: Policy> Machine<P> {
             Happening::SnpDown if up && !self.going_down => self.snp_shutdown(),
             Happening::SnpUp if !up => self.snp_init(),
             Happening::Unload if up && !self.going_down => self.tell(Event::Unload),
+            Happening::GoOn if up && self.stopped && !self.going_down => self.goes_on(),
             _ => {}
         }
     }
@@ -176,12 +184,10 @@ impl<P: Policy> Machine<P> {
     fn falls_silent(&mut self) {
         self.request(Request::Resume);
         self.settle();
-        if self.stopped && self.snp_is_up() {
-            self.snp_shutdown();
-            self.settle();
-        }
         if !self.snp_is_up() {
             self.snp_init();
+        } else if self.stopped {
+            self.goes_on();
         }
         self.settle();
     }
@@ -189,6 +195,7 @@ impl<P: Policy> Machine<P> {
 
 fn live(machine: &mut Machine<Plane>) {
     machine.falls_silent();
+    machine.assert_enabled();
     let costs = WorstCase { slow_ns: 0, fast_ns: 0, entry_ns: 0, tick_ns: 0 };
     let bound_ns = machine.policy.liveness_bound(&costs).unwrap().total_ns();
     machine.until(machine.now.after(bound_ns));

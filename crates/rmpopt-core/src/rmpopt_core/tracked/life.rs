@@ -123,7 +123,8 @@ impl<S: Storage> Tracked<S> {
     }
 
     /// A core came (back). Its belief is gone; its base is written only if it was not written in
-    /// this SNP_INIT, or if silicon is known to clear the table then.
+    /// this SNP_INIT, or if silicon is known to clear the table then. One that we would write
+    /// nothing else to is used as it is: it was away when we began, with the base of before.
     pub(super) fn core_online(&mut self, now: Time, core: CoreId, base: RmpoptBase, snp_en: bool) {
         self.forget(core);
         let (phase, trusted, snp_up) = (self.phase, self.config.trust_base_clear, self.snp_up);
@@ -142,18 +143,20 @@ impl<S: Storage> Tracked<S> {
             return;
         }
         let window = cell.window;
+        let ours = base == RmpoptBase::enabled_at(window.base);
+        // A base that is still being cleared will be 0.
+        let off = base == RmpoptBase::OFF || (ours && cell.writes > 0);
         cell.state = match cell.state {
             _ if !snp_en => CoreState::Barred,
             CoreState::Waiting | CoreState::Programming => cell.state,
-            CoreState::Enabled | CoreState::Away if base == RmpoptBase::enabled_at(window.base) => {
-                CoreState::Enabled
-            }
-            CoreState::Away if trusted && base == RmpoptBase::OFF => CoreState::Waiting,
-            CoreState::Out if base == RmpoptBase::OFF => CoreState::Waiting,
+            CoreState::Out if off => CoreState::Waiting,
+            CoreState::Enabled | CoreState::Away | CoreState::Out if ours => CoreState::Enabled,
+            CoreState::Away if trusted && off => CoreState::Waiting,
             _ => CoreState::Barred,
         };
         self.bases_wanted |= cell.state == CoreState::Waiting;
         if cell.state == CoreState::Enabled {
+            cell.programmed = true;
             self.enlist(core, window);
             self.next_due = Time::ZERO;
         } else {

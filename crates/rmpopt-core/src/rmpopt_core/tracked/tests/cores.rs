@@ -169,6 +169,43 @@ fn one_that_was_not_there_at_snp_init() {
 }
 
 #[test]
+fn one_that_was_masked_when_the_operator_let_the_driver_go_on() {
+    let mut machine = up(2, 2);
+    machine.tell(Event::Unload);
+    machine.layout.offline.insert(1);
+    machine.goes_on();
+    machine.settle();
+    machine.did();
+    // It has kept the base of before: nothing is written, and it is used again.
+    machine.online(1);
+    let asked = machine.did();
+    assert!(matches!(&asked[..], [offer] if offer.starts_with("offer 1:[0, 1]")), "{asked:?}");
+    machine.until_ms(110_000);
+    assert!(machine.policy.is_enabled(CoreId(1)));
+    machine.assert_optimised();
+    machine.did();
+    machine.snp_shutdown();
+    machine.settle();
+    assert_eq!(machine.did(), ["quiesce", "clear 0", "clear 1", "stopped"]);
+}
+
+#[test]
+fn one_with_the_base_that_an_earlier_driver_left_is_cleared_in_the_end() {
+    let mut layout = Layout::new(2, 1);
+    layout.offline.insert(1);
+    let mut machine = up_with(layout, config());
+    machine.hardware.cores[1].base = RmpoptBase::enabled_at(region(0));
+    machine.online(1);
+    machine.until_ms(110_000);
+    machine.assert_optimised();
+    assert!(believes(&machine, 1, 0));
+    machine.did();
+    machine.snp_shutdown();
+    machine.settle();
+    assert_eq!(machine.did(), ["quiesce", "clear 0", "clear 1", "stopped"]);
+}
+
+#[test]
 fn it_was_away_when_snp_went_down() {
     let mut machine = up(2, 1);
     machine.offline(1);
