@@ -316,9 +316,25 @@ fn is_told(line: &str) -> bool {
         || line.starts_with("counts ")
 }
 
-/// Each test's name and outcome.
+/// Each test's name and outcome. One that is told of twice has failed if it has failed once.
 fn outcomes(lines: &[String]) -> BTreeMap<&str, &str> {
-    lines.iter().filter_map(|line| line.strip_prefix("test: ")?.split_once(' ')).collect()
+    let mut outcomes = BTreeMap::new();
+    for line in lines {
+        let Some((name, outcome)) =
+            line.strip_prefix("test: ").and_then(|test| test.split_once(' '))
+        else {
+            continue;
+        };
+        outcomes
+            .entry(name)
+            .and_modify(|so_far| {
+                if *so_far == "ok" {
+                    *so_far = outcome
+                }
+            })
+            .or_insert(outcome);
+    }
+    outcomes
 }
 
 #[cfg(test)]
@@ -364,6 +380,8 @@ mod tests {
             gate.judge(&console(&failed), &[]),
             ["gate-guest: gate.log FAILED: cmp gives 1"]
         );
+        let both = [passed[0], passed[1], failed[2], passed[2]];
+        assert_eq!(gate.judge(&console(&both), &[]).len(), 1, "it has failed once");
         let more = [passed[0], passed[1], passed[2], "test: other ok"];
         assert_eq!(gate.judge(&console(&more), &[]), ["gate-guest: other is not expected"]);
         let trouble = [passed[0], passed[1], passed[2], "WARNING: CPU: 0 PID: 1"];

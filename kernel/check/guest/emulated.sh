@@ -14,6 +14,8 @@ for choices in keeps,clears keeps,keeps keeps,misses gp,keeps; do
 done
 
 played sweep sweep 16 "" emu_marks=0
+played memory memory 16 ""
+test_that memory.told [ "$(dmesg | grep -c 'no memory for an offer')" = 1 ]
 
 red red-drop-clear "region 0 holds assigned pages and is optimised on CPUs"
 red red-stale-cache "region 0 holds assigned pages and is optimised on CPUs"
@@ -40,6 +42,22 @@ test_that found.fresh found 16 emu_up=fresh
 test_that found.left found 0 emu_up=left
 test_that found.adopted found 16 emu_up=left adopt=1
 test_that found.other found 0 emu_up=left:3 adopt=1
+# Taken over also where the operator lets nothing run, for the time being or to the end.
+masked() { # EXPECTED_ROWS COMMAND...
+    expected=$1
+    shift
+    load emu_mem=16G emu_up=left adopt=1 cpus=1-2 || return 1
+    usleep 500000
+    [ "$(rows '1-2$')" = 16 ] && "$@" || return 2
+    usleep 500000
+    [ "$(rows '0-3$')" = $expected ] || return 3
+    control snp-down && laws_hold || return 4
+    [ "$(grep -c 'base 0x0$' $E/emu/cores)" = 4 ] || return 5
+    rmmod rmpopt || return 6
+}
+test_that found.masked masked 0 true
+test_that found.unmasked masked 16 set_ cpus all
+test_that found.killed masked 0 set_ kill 1
 test_that found.told [ "$(dmesg | grep -c 'Waits for the next SNP_INIT')" = 2 ]
 
 # Loaded and unloaded twenty times, every other time with work under way.
@@ -110,9 +128,12 @@ without_snp_en() {
     [ "$(grep -c 'CPU(s): 0-2$' $E/emu/table)" = 16 ] || return 4
     [ "$(rows '0-2$')" = 16 ] || return 5
     laws_hold && grep -q '^faults 0$' $E/stats || return 6
+    # Nor is its base written a second time when all is stopped and goes on.
+    set_ kill 1 && set_ kill 0 && usleep 500000
+    grep -q '^core 3 snp_en 0 base 0x0$' $E/emu/cores && [ "$(rows '0-2$')" = 16 ] || return 7
     control snp-down && control snp-init && usleep 500000
-    [ "$(grep -c 'CPU(s): 0-3$' $E/emu/table)" = 16 ] && [ "$(rows '0-3$')" = 16 ] || return 7
-    control snp-down && laws_hold || return 8
+    [ "$(grep -c 'CPU(s): 0-3$' $E/emu/table)" = 16 ] && [ "$(rows '0-3$')" = 16 ] || return 8
+    control snp-down && laws_hold || return 9
     rmmod rmpopt
 }
 test_that hotplug.without-snp-en without_snp_en

@@ -78,6 +78,9 @@ fn arrives(crew: &Crew<Driver>, core: CoreId, cpu: u32) {
     let mut state = crew.state.lock();
     crew.set_leaving(core, false);
     crew.enable(core, read.snp_en && base.is_enabled());
+    if base.is_enabled() {
+        crew.set_written(core);
+    }
     let snp_en = read.snp_en;
     perform::tell(crew, &mut state, Event::CoreOnline { core, base, snp_en });
 }
@@ -120,7 +123,7 @@ fn parked(crew: &Crew<Driver>, state: &mut super::State, core: CoreId) {
     state.plan.policy().handle(now, Event::CoreOffline(core));
     let Some(job) = state.job(core) else { return };
     let (base, verify, broadcast) = (job.base.take(), job.verify.take(), job.broadcast.take());
-    job.by = Time::NEVER;
+    (job.refused, job.by) = (None, Time::NEVER);
     if job.woken {
         job.woken = false;
         state.woken = state.woken.saturating_sub(1);

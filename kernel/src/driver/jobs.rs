@@ -86,7 +86,10 @@ fn write_base(crew: &Crew<Driver>, core: CoreId, here: u32, base: RmpoptBase) {
     crew.enable(core, false);
     let mut read = crew.hardware.read(here, core);
     // What is there already is not written again: adopted, or ours from before the operator's stop.
-    if base == RmpoptBase::OFF || read.base != Some(base) {
+    // Nor is what has gone since, in a reset, unless silicon is known to clear the table then.
+    let trusted = || crate::module_parameters::trust_base_clear.value();
+    let may = base == RmpoptBase::OFF || !crew.set_written(core) || trusted();
+    if may && (base == RmpoptBase::OFF || read.base != Some(base)) {
         read = crew.hardware.write_base(here, core, base);
         crew.counts.one(Counter::BaseWrites);
     }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 //! From SNP_INIT to SNP's going down, and the module's own end.
 
+#[cfg(emulate)]
+use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering;
 
 use kernel::prelude::*;
@@ -70,6 +72,7 @@ fn the_first(crew: &Crew<Driver>, like: impl Fn(CoreState) -> bool) -> Option<Co
 /// SNP_INIT has ended: all tables are empty, nothing that was believed holds.
 pub(crate) fn snp_initialised(crew: &Crew<Driver>) {
     fix_cpus(crew, true);
+    crew.none_written();
     crew.up.store(true, Ordering::SeqCst);
     crew.counts.one(Counter::SnpInits);
     pr_info!(
@@ -107,19 +110,17 @@ pub(super) fn go_on(crew: &Crew<Driver>) {
 /// SNP is about to go down: returns when no RMPOPT runs and none will, and the bases are 0.
 pub(crate) fn snp_goes_down(crew: &Crew<Driver>) -> Result {
     crew.stop.store(true, Ordering::SeqCst);
-    let ours = crew.up.swap(false, Ordering::SeqCst);
+    crew.up.store(false, Ordering::SeqCst);
     super::cpus::count_masked(crew);
     let ended = end(crew, Event::SnpGoingDown);
-    if !ours {
-        clear_what_was_left(crew);
-    }
+    clear_what_was_left(crew);
     fix_cpus(crew, false);
     ended?;
     pr_info!("SNP goes down: stopped\n");
     Ok(())
 }
 
-/// The bases of an earlier driver, which nobody else is there to clear.
+/// The bases of an earlier driver that the policy knows nothing of.
 fn clear_what_was_left(crew: &Crew<Driver>) {
     for core in (0..crew.hardware.topology.cores()).map(CoreId) {
         let (Some(cpu), Some(read)) = (crew.any_cpu_of(core), crew.read(core)) else { continue };
@@ -220,10 +221,9 @@ pub(crate) fn wait_for_the_end(crew: &Crew<Driver>) -> Result {
     Ok(())
 }
 
-/// Whether an offer is to be swallowed: a seeded fault.
+/// Whether a seeded fault happens now.
 #[cfg(emulate)]
-pub(super) fn swallows(crew: &Crew<Driver>) -> bool {
-    let left = &crew.swallow;
+pub(super) fn seeded(left: &AtomicU32) -> bool {
     left.load(Ordering::Relaxed) != 0
         && left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
 }

@@ -59,6 +59,8 @@ struct Jobs {
     woken: bool,
     /// When to wake it if no tick came.
     by: Time,
+    /// An offer for which there was no memory.
+    refused: Option<(Ticket, RmpoptFunction)>,
 }
 
 /// Where the policy is in its life.
@@ -117,6 +119,8 @@ pub(crate) struct Driver {
     running: AtomicU32,
     /// Cores on which SNP_EN and the enable bit were read back since the last SNP_INIT.
     enabled: KVVec<AtomicBool>,
+    /// Cores whose base was written since the last SNP_INIT, or taken over.
+    written: KVVec<AtomicBool>,
     /// Cores whose last CPU is going offline, or has: nothing is sent there.
     leaving: KVVec<AtomicBool>,
     offers: KVVec<Slot<Offer>>,
@@ -135,9 +139,11 @@ pub(crate) struct Driver {
     pub(crate) unclean: AtomicU64,
     /// RMPOPTs that faulted though enabled: law 4.
     pub(crate) faults: AtomicU64,
-    /// Offers to swallow: a seeded fault.
+    /// Offers to swallow, and offers for which there is no memory: seeded faults.
     #[cfg(emulate)]
     pub(crate) swallow: AtomicU32,
+    #[cfg(emulate)]
+    pub(crate) starve: AtomicU32,
     noted: events::Noted,
     /// Held while SNP is up: a CPU that comes without SNP_EN would do no RMP checks.
     #[pin]
@@ -188,6 +194,7 @@ impl Driver {
             tick_ns: AtomicU64::new(config.tick_ns),
             running: AtomicU32::new(0),
             enabled: each(cores, || AtomicBool::new(false))?,
+            written: each(cores, || AtomicBool::new(false))?,
             leaving: each(cores, || AtomicBool::new(false))?,
             offers: each(cores, Slot::new)?,
             done: each(cores, Slot::new)?,
@@ -202,6 +209,8 @@ impl Driver {
             cpus <- new_mutex!(None, "rmpopt_cpus"),
             #[cfg(emulate)]
             swallow: AtomicU32::new(0),
+            #[cfg(emulate)]
+            starve: AtomicU32::new(0),
             turn <- new_mutex!((), "rmpopt_turn"),
             state <- new_mutex!(State::new(proof, config, cores, regions)?, "rmpopt"),
             ended <- new_condvar!("rmpopt"),
@@ -253,6 +262,18 @@ impl Driver {
         if let Some(enabled) = self.enabled.get(core.index()) {
             enabled.store(on, Ordering::Release);
         }
+    }
+
+    /// SNP_INIT: no base was written in it.
+    fn none_written(&self) {
+        for written in &self.written {
+            written.store(false, Ordering::SeqCst);
+        }
+    }
+
+    /// The base of a core is written, or has been. Returns whether it had been before.
+    fn set_written(&self, core: CoreId) -> bool {
+        self.written.get(core.index()).is_some_and(|written| written.swap(true, Ordering::SeqCst))
     }
 
     /// The one place where RMPOPT is run (law 4): interrupts off, so that we stay on this CPU; it is

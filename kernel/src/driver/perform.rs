@@ -5,7 +5,8 @@ use kernel::prelude::*;
 
 use super::{Driver, Life, Offer, State};
 use crate::rmpopt_core::{
-    Action, Batch, CoreId, Event, Policy, Run, Time, Verdict, MILLISECOND, SECOND,
+    Action, Batch, BatchReport, CoreId, Event, Policy, Run, Ticket, Time, Verdict, WindowMask,
+    MILLISECOND, SECOND,
 };
 use crate::snp_defs::{Counter, RmpoptFunction};
 use crate::sys::crew::Crew;
@@ -40,8 +41,12 @@ fn perform(crew: &Crew<Driver>, state: &mut State, action: &Action) {
         Action::WriteBase { core, base } => match crew.any_cpu_of(core) {
             Some(cpu) => {
                 state.busy = state.busy.saturating_add(1);
-                if let Some(job) = state.job(core) {
-                    job.base = Some(base);
+                let older = state.job(core).and_then(|job| job.base.replace(base));
+                if older.is_some() {
+                    // It had not begun.
+                    state.busy = state.busy.saturating_sub(1);
+                    let answer = Event::BaseWritten { core, base: None, snp_en: false };
+                    state.plan.policy().handle(crew.now(), answer);
                 }
                 send(crew, core, cpu);
             }
@@ -90,6 +95,9 @@ fn send(crew: &Crew<Driver>, core: CoreId, cpu: u32) {
     }
 }
 
+/// After so long an offer for which there was no memory is made again.
+const NO_MEMORY_NS: u64 = 100 * MILLISECOND;
+
 /// On its own: a run is as large as a stack frame should be.
 #[inline(never)]
 fn boxed(batch: &Batch, run: impl Fn(Batch) -> Run) -> Result<KBox<Offer>> {
@@ -99,14 +107,25 @@ fn boxed(batch: &Batch, run: impl Fn(Batch) -> Run) -> Result<KBox<Offer>> {
 fn offer(crew: &Crew<Driver>, state: &mut State, batch: &Batch, by: Time) {
     let core = batch.core;
     #[cfg(emulate)]
-    if batch.function == RmpoptFunction::Verify && super::life::swallows(crew) {
+    if batch.function == RmpoptFunction::Verify && super::life::seeded(&crew.swallow) {
         return;
     }
     let Some(budget) = state.plan.policy().budget() else { return };
     let Some(cpu) = crew.cpu_of(core) else { return };
-    let Ok(offer) = boxed(batch, |batch| Run::new(batch, budget)) else {
-        // Lost for now; the region's next verify, or an audit, brings it back.
+    #[cfg(emulate)]
+    let starved = batch.function == RmpoptFunction::Verify && super::life::seeded(&crew.starve);
+    #[cfg(not(emulate))]
+    let starved = false;
+    let offer = if starved { Err(ENOMEM) } else { boxed(batch, |batch| Run::new(batch, budget)) };
+    let Ok(offer) = offer else {
         kernel::pr_warn_once!("no memory for an offer\n");
+        let by = crew.now().after(NO_MEMORY_NS);
+        if let Some(job) = state.job(core) {
+            (job.refused, job.by) = (Some((batch.ticket, batch.function)), by);
+        }
+        // It was to take the place of what is there.
+        drop(crew.offers.get(core.index()).and_then(|slot| slot.take()));
+        state.next_wake = state.next_wake.earlier(by);
         return;
     };
     if batch.function == RmpoptFunction::Verify {
@@ -116,7 +135,7 @@ fn offer(crew: &Crew<Driver>, state: &mut State, batch: &Batch, by: Time) {
     drop(slot.put(offer));
     let now = crew.now();
     let Some(job) = state.job(core) else { return };
-    job.by = by;
+    (job.refused, job.by) = (None, by);
     if job.woken {
         // The work item that is under way takes the new one.
         return;
@@ -171,16 +190,38 @@ fn wake_due(crew: &Crew<Driver>, state: &mut State) {
         let core = CoreId(index);
         let waits = crew.offers.get(core.index()).is_some_and(|slot| slot.is_full());
         let Some(job) = state.jobs.get(core.index()).copied() else { break };
-        if !waits || job.woken {
+        if job.woken || !(waits || job.refused.is_some()) {
             continue;
         }
         if job.by > now {
             next = next.earlier(job.by);
+        } else if let Some((ticket, function)) = job.refused {
+            give_back(crew, state, core, ticket, function);
         } else if state.woken < state.plan.policy().followers_at_once() {
             wake(crew, state, core);
         }
     }
     state.next_wake = next;
+}
+
+/// The policy is told that nothing was done of an offer, and makes another.
+#[inline(never)]
+fn give_back(
+    crew: &Crew<Driver>,
+    state: &mut State,
+    core: CoreId,
+    ticket: Ticket,
+    function: RmpoptFunction,
+) {
+    if let Some(job) = state.job(core) {
+        job.refused = None;
+    }
+    let nothing = WindowMask::EMPTY;
+    let (set, refused) = (nothing, nothing);
+    state.batch(
+        crew.now(),
+        &BatchReport { core, ticket, function, set, refused, slow: 0, held_ns: 0, finished: true },
+    );
 }
 
 fn quiesce(crew: &Crew<Driver>, state: &mut State) {
@@ -190,6 +231,9 @@ fn quiesce(crew: &Crew<Driver>, state: &mut State) {
     for core in (0..crew.hardware.topology.cores()).map(CoreId) {
         if let Some(slot) = crew.offers.get(core.index()) {
             drop(slot.take());
+        }
+        if let Some(job) = state.job(core) {
+            job.refused = None;
         }
         // A tick that runs is waited for, and what it did is reported.
         crew.no_tick(core.index());

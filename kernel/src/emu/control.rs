@@ -13,7 +13,8 @@
 //! optimise                          the operator's request, as an action of configfs
 //! reset CORE                        a core that is away: SNP off, base 0, empty table
 //! check                             law 1 in all regions
-//! fault NAME TIMES                  drop-clear, stale-cache, blind-publish, skip-follower, ud
+//! fault NAME TIMES                  drop-clear, stale-cache, blind-publish, skip-follower, no-memory
+//!                                   (for offers), ud
 //! fixup                             the instruction's exception table entry, where it can be shown
 //! ```
 
@@ -174,6 +175,10 @@ fn fault(
     let fault = match name {
         Some("skip-follower") => {
             crew.swallow.store(times, Ordering::SeqCst);
+            return Ok(());
+        }
+        Some("no-memory") => {
+            crew.starve.store(times, Ordering::SeqCst);
             return Ok(());
         }
         Some("drop-clear") => SeededFault::DropClear,
