@@ -15,7 +15,8 @@
 //! check                             law 1 in all regions
 //! fault NAME TIMES                  drop-clear, stale-cache, blind-publish, skip-follower, no-memory
 //!                                   (for offers), ud
-//! fixup                             the instruction's exception table entry, where it can be shown
+//! fixup                             the instruction's exception table entry, by #UD and #GP, where
+//!                                   that can be shown
 //! ```
 
 use core::sync::atomic::Ordering;
@@ -197,7 +198,7 @@ fn fixup() -> Result {
     drop(here);
     match shown {
         Some(true) => {
-            pr_info!("an exception in RMPOPT comes back as an error\n");
+            pr_info!("exceptions in RMPOPT's place, #UD and #GP, come back as errors\n");
             Ok(())
         }
         Some(false) => Err(EFAULT),

@@ -58,8 +58,9 @@ pub(crate) fn knows_neither(_here: &LocalInterruptDisabled) -> bool {
     lacks_rmpopt && !leaves.has_clzero() && !shown
 }
 
-/// Shows that a fault in the instruction comes back as [`Fault`]: runs its bytes where CPUID shows
-/// neither RMPOPT nor CLZERO, so that they must raise `#UD`. `None` where it cannot be shown.
+/// Shows that an exception in the instruction comes back as [`Fault`]. `#UD`: runs its bytes where
+/// CPUID shows neither RMPOPT nor CLZERO, so that they must raise it; `None` where it cannot be shown.
+/// `#GP`: as no bytes of it raise one here, another instruction that does, with the same table entry.
 #[cfg(emulate)]
 pub(crate) fn prove_fixup(here: &LocalInterruptDisabled) -> Option<bool> {
     if !knows_neither(here) {
@@ -69,7 +70,8 @@ pub(crate) fn prove_fixup(here: &LocalInterruptDisabled) -> Option<bool> {
     // SAFETY: This CPU knows neither instruction. And were it CLZERO all the same, the 64-byte line
     // that holds the middle of `line` lies in it.
     let result = unsafe { execute(&raw mut line as u64 + 64, NO_FUNCTION) };
-    Some(result == Err(Fault) && line == [u64::MAX; 16])
+    let undefined = result == Err(Fault) && line == [u64::MAX; 16];
+    Some(undefined && protection_fault() == Err(Fault))
 }
 
 /// A value of RCX that names no function: nobody answers for it.
@@ -91,53 +93,78 @@ pub(crate) fn is_site(address: u64) -> bool {
     address != 0 && address == SITE.load(Ordering::Relaxed)
 }
 
+/// An instruction (`$instruction`, assembly text) with a table entry for its exceptions, after which
+/// the kernel goes on behind it. Its carry flag, or the exception.
+///
+/// The entry's form is `_ASM_EXTABLE` of arch/x86/include/asm/asm.h: three 32-bit words, of which the
+/// last, 1, is `EX_TYPE_DEFAULT`.
+macro_rules! guarded {
+    ($instruction:literal, $rax:expr, $rcx:expr, [$($before:literal),*] $($operand:tt)*) => {{
+        let carry: u8;
+        let fault: u32;
+        asm!(
+            $($before,)*
+            "mov $1, {fault:e}",
+            concat!("2: ", $instruction),
+            "setc {carry}",
+            "xor {fault:e}, {fault:e}",
+            "3:",
+            ".pushsection __ex_table, \"a\"",
+            ".balign 4",
+            ".long 2b - .",
+            ".long 3b - .",
+            ".long 1",
+            ".popsection",
+            $($operand)*
+            fault = out(reg) fault,
+            carry = out(reg_byte) carry,
+            in("rax") $rax,
+            in("rcx") $rcx,
+            options(att_syntax, nostack),
+        );
+        // After a fault `carry` was not written by us and means nothing.
+        if fault == 0 { Ok(carry != 0) } else { Err(Fault) }
+    }};
+}
+
 /// # Safety
 ///
 /// The CPU must have RMPOPT; or it must have neither RMPOPT nor CLZERO.
 // Never inlined: there is one such instruction, at one address.
+#[cfg(not(emulate))]
 #[inline(never)]
 unsafe fn execute(rax: u64, rcx: u64) -> Result<bool, Fault> {
-    let carry: u8;
-    let fault: u32;
-    macro_rules! guarded {
-        ([$($before:literal),*] $($operand:tt)*) => {
-            asm!(
-                $($before,)*
-                "mov $1, {fault:e}",
-                "2: .byte 0xf2, 0x0f, 0x01, 0xfc",
-                "setc {carry}",
-                "xor {fault:e}, {fault:e}",
-                "3:",
-                ".pushsection __ex_table, \"a\"",
-                ".balign 4",
-                ".long 2b - .",
-                ".long 3b - .",
-                ".long 1",
-                ".popsection",
-                $($operand)*
-                fault = out(reg) fault,
-                carry = out(reg_byte) carry,
-                in("rax") rax,
-                in("rcx") rcx,
-                options(att_syntax, nostack),
-            )
-        };
-    }
-    // SAFETY: By the contract the bytes either do what RMPOPT does, which changes no memory and of
-    // the registers only the flags, or raise an exception, after which the kernel goes on at `3:`
-    // by the table entry. The entry's form is `_ASM_EXTABLE` of arch/x86/include/asm/asm.h: three
-    // 32-bit words, of which the last, 1, is `EX_TYPE_DEFAULT`. In the test build the address of the
-    // instruction is written to a static of its size before it is run.
+    // SAFETY: By the contract the bytes do what RMPOPT does, which changes no memory and of the
+    // registers only the flags, or raise an exception, for which there is a table entry.
+    unsafe { guarded!(".byte 0xf2, 0x0f, 0x01, 0xfc", rax, rcx, []) }
+}
+
+/// The same, which notes the instruction's address before it is run.
+///
+/// # Safety
+///
+/// The CPU must have RMPOPT; or it must have neither RMPOPT nor CLZERO.
+#[cfg(emulate)]
+#[inline(never)]
+unsafe fn execute(rax: u64, rcx: u64) -> Result<bool, Fault> {
+    // SAFETY: By the contract the bytes do what RMPOPT does, which changes no memory and of the
+    // registers only the flags, or raise an exception, for which there is a table entry. The address
+    // is written to a static of its size.
     unsafe {
-        #[cfg(not(emulate))]
-        guarded!([]);
-        #[cfg(emulate)]
-        guarded!(["lea 2f(%rip), {fault:r}", "mov {fault:r}, {site}(%rip)"] site = sym SITE,);
+        guarded!(
+            ".byte 0xf2, 0x0f, 0x01, 0xfc",
+            rax,
+            rcx,
+            ["lea 2f(%rip), {fault:r}", "mov {fault:r}, {site}(%rip)"] site = sym SITE,
+        )
     }
-    // After a fault `carry` was not written by us and means nothing.
-    if fault == 0 {
-        Ok(carry != 0)
-    } else {
-        Err(Fault)
-    }
+}
+
+/// An instruction that raises `#GP`, in RMPOPT's place: reads from an address that none can be.
+#[cfg(emulate)]
+#[inline(never)]
+fn protection_fault() -> Result<bool, Fault> {
+    // SAFETY: The address is not canonical: nothing is read, `#GP` is raised, and for that there is a
+    // table entry. BT would change only the flags.
+    unsafe { guarded!("btl $0, (%rax)", 1u64 << 63, 0u64, []) }
 }
