@@ -28,58 +28,60 @@ const GATE: [&str; 3] = ["gate.enodev", "gate.nothing-left", "gate.log"];
 /// Modules of the stock kernel that the module cannot be loaded without.
 pub(crate) const DEPENDS: [&str; 1] = ["configfs"];
 
-/// Machines that are booted with `--full` only.
+/// Machines that are booted with `--slow` or `--full` only.
 pub(crate) const SLOW: [&str; 1] = ["many-sizes"];
 
-pub(crate) const MACHINES: [Machine; 13] = [
+/// What most machines are.
+const PLAIN: Machine = Machine {
+    name: "",
+    module: Module::Emulated,
+    cpu: "max",
+    smp: "4",
+    memory: 512,
+    settings: "",
+    stock: &[],
+    script: "",
+    lab: &[],
+    tests: &[],
+    says: &[],
+};
+
+/// A machine in which the packaged module is not loaded, for this reason.
+const fn gate(
+    name: &'static str,
+    cpu: &'static str,
+    smp: &'static str,
+    settings: &'static str,
+) -> Machine {
     Machine {
-        name: "gate-guest",
+        name,
         module: Module::Packaged,
-        cpu: "max",
-        smp: "4",
-        memory: 512,
-        settings: "REASON='this is a guest: the RMP belongs to its host'",
-        stock: &[],
+        cpu,
+        smp,
+        settings,
         script: "gate.sh",
         tests: &GATE,
-        lab: &[],
-        says: &[],
-    },
-    Machine {
-        name: "gate-leaf",
-        module: Module::Packaged,
-        cpu: "max,-hypervisor",
-        smp: "1",
-        memory: 512,
-        settings: "REASON='CPUID leaf 0x8000001f does not exist here (highest extended leaf \
-                   0x8000000a)'",
-        stock: &[],
-        script: "gate.sh",
-        tests: &GATE,
-        lab: &[],
-        says: &[],
-    },
-    Machine {
-        name: "gate-vendor",
-        module: Module::Packaged,
-        cpu: "max,-hypervisor,vendor=GenuineIntel",
-        smp: "1",
-        memory: 512,
-        settings: "REASON='the CPU is not an AMD CPU'",
-        stock: &[],
-        script: "gate.sh",
-        tests: &GATE,
-        lab: &[],
-        says: &[],
-    },
+        ..PLAIN
+    }
+}
+
+pub(crate) const MACHINES: [Machine; 14] = [
+    gate("gate-guest", "max", "4", "REASON='this is a guest: the RMP belongs to its host'"),
+    gate(
+        "gate-leaf",
+        "max,-hypervisor",
+        "1",
+        "REASON='CPUID leaf 0x8000001f does not exist here (highest extended leaf 0x8000000a)'",
+    ),
+    gate(
+        "gate-vendor",
+        "max,-hypervisor,vendor=GenuineIntel",
+        "1",
+        "REASON='the CPU is not an AMD CPU'",
+    ),
     Machine {
         name: "emulated",
-        module: Module::Emulated,
-        cpu: "max",
-        smp: "4",
         memory: 1024,
-        settings: "",
-        stock: &[],
         script: "emulated.sh",
         tests: &[
             "life",
@@ -122,17 +124,11 @@ pub(crate) const MACHINES: [Machine; 13] = [
             "busy",
             "hog",
         ],
-        lab: &[],
         says: &["rmpopt: the machine goes down: stopped"],
+        ..PLAIN
     },
     Machine {
         name: "reload",
-        module: Module::Emulated,
-        cpu: "max",
-        smp: "4",
-        memory: 512,
-        settings: "",
-        stock: &[],
         script: "reload.sh",
         tests: &[
             "reload.host-is-given",
@@ -153,17 +149,11 @@ pub(crate) const MACHINES: [Machine; 13] = [
             "reload.percpu",
             "reload.nothing-left",
         ],
-        lab: &[],
-        says: &[],
+        ..PLAIN
     },
     Machine {
         name: "trap",
-        module: Module::Emulated,
-        cpu: "max",
-        smp: "4",
         memory: 1024,
-        settings: "",
-        stock: &[],
         script: "trap.sh",
         tests: &[
             "trap.life",
@@ -176,17 +166,20 @@ pub(crate) const MACHINES: [Machine; 13] = [
             "trap.gone",
             "trap.parameter",
         ],
-        lab: &[],
-        says: &[],
+        ..PLAIN
+    },
+    Machine {
+        name: "trap-clzero",
+        // Forced: QEMU emulates no CLZERO, and would take it away.
+        cpu: "max,+clzero,x-force-features=on",
+        smp: "1",
+        script: "trap-clzero.sh",
+        tests: &["clzero.refused", "clzero.told", "clzero.nothing-left", "clzero.fixup"],
+        ..PLAIN
     },
     Machine {
         name: "operator",
-        module: Module::Emulated,
-        cpu: "max",
-        smp: "4",
         memory: 1024,
-        settings: "",
-        stock: &[],
         script: "operator.sh",
         tests: &[
             "config.description",
@@ -210,17 +203,12 @@ pub(crate) const MACHINES: [Machine; 13] = [
             "config.crowd",
             "config.held-open",
         ],
-        lab: &[],
-        says: &[],
+        ..PLAIN
     },
     Machine {
         name: "threads",
-        module: Module::Emulated,
         cpu: "max,+topoext",
         smp: "4,sockets=1,cores=2,threads=2",
-        memory: 512,
-        settings: "",
-        stock: &[],
         script: "threads.sh",
         tests: &[
             "threads.machine",
@@ -233,68 +221,40 @@ pub(crate) const MACHINES: [Machine; 13] = [
             "threads.hotplug.cleared",
             "threads.hotplug.laws",
         ],
-        lab: &[],
-        says: &[],
+        ..PLAIN
     },
     Machine {
         name: "sizes",
-        module: Module::Emulated,
-        cpu: "max",
-        smp: "4",
         memory: 1024,
-        settings: "",
-        stock: &[],
         script: "sizes.sh",
         tests: &["size.1g", "size.64g", "size.2t"],
-        lab: &[],
-        says: &[],
+        ..PLAIN
     },
     Machine {
         name: "many",
-        module: Module::Emulated,
-        cpu: "max",
         smp: "64",
         memory: 1536,
-        settings: "",
-        stock: &[],
         script: "many.sh",
         tests: &["many.life", "many.v10", "many.lives", "many.counts-tracked", "many.counts-v10"],
-        lab: &[],
-        says: &[],
+        ..PLAIN
     },
     Machine {
         name: "many-sizes",
-        module: Module::Emulated,
-        cpu: "max",
         smp: "64",
         memory: 1536,
-        settings: "",
-        stock: &[],
         script: "many-sizes.sh",
         tests: &["many.1g", "many.64g", "many.2t"],
-        lab: &[],
-        says: &[],
+        ..PLAIN
     },
     Machine {
         name: "table",
-        module: Module::Emulated,
-        cpu: "max",
-        smp: "4",
-        memory: 512,
-        settings: "",
-        stock: &[],
         script: "table.sh",
         tests: &["table.two-guests", "table.one-guest", "table.differ"],
         lab: &["8s", "40s"],
-        says: &[],
+        ..PLAIN
     },
     Machine {
         name: "probes",
-        module: Module::Emulated,
-        cpu: "max",
-        smp: "4",
-        memory: 512,
-        settings: "",
         stock: &["irqbypass", "tsm_report", "ccp", "kvm", "kvm-amd"],
         script: "probes.sh",
         tests: &[
@@ -322,7 +282,6 @@ pub(crate) const MACHINES: [Machine; 13] = [
             "probe.unloads",
             "probe.kvm-unloads-after",
         ],
-        lab: &[],
-        says: &[],
+        ..PLAIN
     },
 ];
