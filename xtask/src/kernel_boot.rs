@@ -1,37 +1,18 @@
 //! Booting the stock kernel in QEMU with a small initial file system, and reading its console.
 
+mod console;
+mod initrd;
+
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
+pub(crate) use self::console::Console;
+use self::console::{END, START, is_trouble, read_until};
 use crate::kernel_env::KernelEnv;
-use crate::process::{lossy, pipeline};
-
-/// The guest's own first line: what stands before it is the firmware's.
-const START: &str = "guest: start";
-
-/// The guest's script ran to its end.
-const END: &str = "guest: end";
-/// What the kernel prints when something went wrong in it.
-const TROUBLE: [&str; 12] = [
-    "BUG:",
-    "BUG at",
-    "kernel BUG",
-    "WARNING:",
-    "Oops",
-    "Call Trace",
-    "Kernel panic",
-    "rust_kernel: panicked",
-    "general protection",
-    "UBSAN",
-    "rcu: INFO",
-    "blocked for more than",
-];
 
 /// A machine, what is in it and what it does.
 #[derive(Debug)]
@@ -53,35 +34,6 @@ pub(crate) struct Boot<'a> {
     pub(crate) by_instructions: bool,
     /// Time after which a boot is given up.
     pub(crate) limit: Duration,
-}
-
-/// What a boot printed.
-#[derive(Debug)]
-pub(crate) struct Console {
-    /// Its lines, without the firmware's.
-    pub(crate) lines: Vec<String>,
-    /// How long it took.
-    pub(crate) time: Duration,
-    /// Whether the guest's script began.
-    pub(crate) started: bool,
-    /// Whether the guest's script ran to its end.
-    pub(crate) finished: bool,
-}
-
-impl Console {
-    /// Lines by which the kernel says that something went wrong in it.
-    pub(crate) fn trouble(&self) -> Vec<&str> {
-        self.lines.iter().map(String::as_str).filter(|line| is_trouble(line)).collect()
-    }
-
-    /// Whether some line contains this.
-    pub(crate) fn says(&self, what: &str) -> bool {
-        self.lines.iter().any(|line| line.contains(what))
-    }
-}
-
-fn is_trouble(line: &str) -> bool {
-    TROUBLE.iter().any(|word| line.contains(word))
 }
 
 impl Boot<'_> {
@@ -143,88 +95,5 @@ impl Boot<'_> {
             lines.splice(..0, early.into_iter().filter(|line| is_trouble(line)));
         }
         Ok(Console { lines, time: started.elapsed(), started: start.is_some(), finished })
-    }
-
-    /// The initial file system: busybox, the files, and the script.
-    fn initrd(&self, env: &KernelEnv) -> Result<PathBuf> {
-        let folder = env.scratch(self.name);
-        let root = folder.join("root");
-        if root.exists() {
-            fs::remove_dir_all(&root)?;
-        }
-        for part in ["bin", "proc", "sys", "dev"] {
-            fs::create_dir_all(root.join(part))?;
-        }
-        fs::copy(busybox()?, root.join("bin/busybox"))?;
-        for file in self.files {
-            let name = file.file_name().context("a file without a name")?;
-            fs::copy(file, root.join(name)).with_context(|| format!("{}", file.display()))?;
-        }
-        let init = format!(
-            "#!/bin/busybox sh\n\
-             /bin/busybox --install -s /bin\n\
-             export PATH=/bin\n\
-             echo; echo '{START}'\n\
-             mount -t proc proc /proc\n\
-             mount -t sysfs sysfs /sys\n\
-             mount -t devtmpfs devtmpfs /dev 2>/dev/null\n\
-             mount -t debugfs debugfs /sys/kernel/debug 2>/dev/null\n\
-             {}\n\
-             echo '{END}'\n\
-             poweroff -f\n",
-            self.script
-        );
-        let path = root.join("init");
-        fs::File::create(&path)?.write_all(init.as_bytes())?;
-        let initrd = folder.join("initrd.gz");
-        pipeline(
-            "chmod 755 \"$1/init\"; cd \"$1\"; find . | cpio -o -H newc -R 0:0 | gzip -1 > \"$2\"",
-            &[&root, &initrd],
-            &env.logs().join(format!("{}-initrd.log", self.name)),
-        )?;
-        Ok(initrd)
-    }
-}
-
-/// A busybox that needs no libraries.
-fn busybox() -> Result<&'static Path> {
-    let places = ["/bin/busybox", "/usr/bin/busybox"].map(Path::new);
-    match places.into_iter().find(|place| place.is_file()) {
-        Some(place) => Ok(place),
-        None => bail!("no /bin/busybox; install busybox-static"),
-    }
-}
-
-/// The console's lines until the machine ends or the time is over.
-fn read_until(qemu: &mut Child, end: Instant) -> Result<Vec<String>> {
-    let output = qemu.stdout.take().context("no console")?;
-    let (sender, receiver) = mpsc::channel();
-    std::thread::spawn(move || {
-        for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
-            if sender.send(lossy(&line)).is_err() {
-                break;
-            }
-        }
-    });
-    let mut lines = Vec::new();
-    loop {
-        let left = end.saturating_duration_since(Instant::now());
-        match receiver.recv_timeout(left) {
-            Ok(line) => lines.push(line),
-            Err(_) => return Ok(lines),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn trouble_is_what_the_kernel_complains_about() {
-        let lines = ["test: OK", "------------[ cut here ]", "WARNING: CPU: 0 PID: 1", "fine"];
-        let lines = lines.map(str::to_owned).to_vec();
-        let console = Console { lines, time: Duration::ZERO, started: true, finished: true };
-        assert_eq!(console.trouble(), ["WARNING: CPU: 0 PID: 1"]);
     }
 }
