@@ -39,8 +39,10 @@ pub(crate) fn begin(crew: &Crew<Driver>) -> Result {
         pr_err!("not loaded: SNP is up, and its shutdown could not be followed\n");
         return Err(EOPNOTSUPP);
     }
-    // SNP is up already: what an earlier driver left may be kept if it is just what we would write. One
-    // that was cut short has left some cores at 0, and those can still be written.
+    // SNP is up already, whether we have a part in it or wait.
+    fix_cpus(crew, true);
+    // What an earlier driver left may be kept if it is just what we would write. One that was cut short
+    // has left some cores at 0, and those can still be written.
     let left = the_first(crew, |read| read.base != Some(RmpoptBase::OFF));
     let other = (0..crew.hardware.topology.cores()).map(CoreId).find(|&core| {
         let ours = RmpoptBase::enabled_at(crew.state.lock().plan.base(&crew.place(), core));
@@ -155,9 +157,10 @@ pub(super) fn machine_goes_down(crew: &Crew<Driver>) {
     pr_info!("the machine goes down: {}\n", if ended.is_ok() { "stopped" } else { "not stopped" });
 }
 
-/// Sleep takes SNP_EN away, and RMPOPT's tables with it.
+/// Sleep takes SNP_EN away, and RMPOPT's tables with it; also where the driver waits for the next
+/// SNP_INIT.
 pub(super) fn may_sleep(crew: &Crew<Driver>) -> bool {
-    let may = !crew.up.load(Ordering::SeqCst);
+    let may = the_first(crew, |read| read.snp_en).is_none();
     if !may {
         pr_warn!("the machine cannot sleep while SNP is up\n");
     }

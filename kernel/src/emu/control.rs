@@ -198,7 +198,7 @@ fn fixup() -> Result {
     drop(here);
     match shown {
         Some(true) => {
-            pr_info!("exceptions in RMPOPT's place, #UD and #GP, come back as errors\n");
+            pr_info!("an exception in RMPOPT comes back as an error\n");
             Ok(())
         }
         Some(false) => Err(EFAULT),

@@ -113,6 +113,7 @@ pub(crate) const MACHINES: [Machine; 14] = [
             "unload-busy",
             "held-open",
             "cpus-and-machine-stay",
+            "cpus-stay-while-it-waits",
             "sleep-refused",
             "hotplug.lives",
             "hotplug.down",
