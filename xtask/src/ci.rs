@@ -43,13 +43,13 @@ pub(crate) struct Args {
     more: More,
 }
 
-/// What is checked only where it is asked for.
+/// What is checked beyond the rest.
 #[derive(Clone, Copy, Debug, clap::Args)]
 struct More {
-    /// Also build the module and boot it in QEMU (needs root, about ten minutes the first time)
+    /// Not the module in real kernels (as root, about ten minutes the first time)
     #[arg(long)]
-    kernel: bool,
-    /// Also a minute of each fuzz target, and with --kernel the module in a debug kernel
+    no_kernel: bool,
+    /// Also a minute of each fuzz target, the slow machines and the module in a debug kernel
     #[arg(long)]
     full: bool,
 }
@@ -112,6 +112,7 @@ struct Ci {
     target: PathBuf,
     /// Whether tools may be installed: root, and not forbidden.
     install: bool,
+    /// Whether the module is tested in real kernels.
     kernel: bool,
     full: bool,
     totals: Totals,
@@ -130,7 +131,7 @@ impl Ci {
             root,
             target,
             install: is_root && !args.no_install,
-            kernel: args.more.kernel,
+            kernel: !args.more.no_kernel,
             full: args.more.full,
             totals: Totals::default(),
             closing: Vec::new(),

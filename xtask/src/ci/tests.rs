@@ -17,7 +17,7 @@ use super::{Ci, Outcome, shown, tools};
 #[derive(Default)]
 pub(super) struct Totals {
     pub(super) passed: u64,
-    failed: u64,
+    pub(super) failed: u64,
     /// One line for each test that could not run.
     pub(super) notices: Vec<String>,
 }
