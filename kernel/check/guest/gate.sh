@@ -4,8 +4,9 @@ dmesg -c > /dev/null
 insmod /rmpopt.ko > /told 2>&1
 test_that gate.enodev [ $? = 19 ]
 test_that gate.nothing-left [ ! -e $E -a ! -e /sys/module/rmpopt ]
-# busybox's insmod tries two system calls: the reason is there for each.
-dmesg | sed 's/^\[[^]]*\] //' | uniq > /log
+# busybox's insmod tries two system calls: the reason is there for each. On a busy host the kernel may say
+# at any time what it thinks of the emulated machine's clocks.
+dmesg | sed 's/^\[[^]]*\] //' | grep -v '^clocksource: ' | uniq > /log
 cat /log
 cat > /expected <<EOF
 rmpopt: loading out-of-tree module taints kernel.
