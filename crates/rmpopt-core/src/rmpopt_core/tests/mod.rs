@@ -146,6 +146,7 @@ pub(crate) struct Asked {
 
 pub(crate) type Plane = Tracked<Buffers<Vec<RegionCell>, Vec<CoreCell>, Vec<u64>>>;
 
+#[allow(clippy::struct_excessive_bools)] // Each says one independent thing.
 pub(crate) struct Machine<P> {
     pub(crate) policy: P,
     pub(crate) layout: Layout,
