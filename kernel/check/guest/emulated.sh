@@ -28,13 +28,13 @@ insmod /rmpopt.ko emulate=model emu_mem=3T 2> /dev/null
 test_that param.emu_mem [ $? = 22 ]
 
 # Loaded when SNP is up: with bases of nobody's, of an earlier load's, and of another's.
-rows() { grep -c "$1" $E/rmpopt-table; }
 found() { # MODULE_OPTIONS... EXPECTED_ROWS
     expected=$1
     shift
     load emu_mem=16G "$@" || return 1
-    usleep 500000
-    [ "$(rows 0-3)" = $expected ] || return 2
+    # Nothing is to come of it, or all.
+    [ $expected = 16 ] || usleep 500000
+    within has $E/rmpopt-table $expected 0-3 || return 2
     laws_hold || return 3
     rmmod rmpopt || return 4
 }
@@ -47,10 +47,9 @@ masked() { # EXPECTED_ROWS COMMAND...
     expected=$1
     shift
     load emu_mem=16G emu_up=left adopt=1 cpus=1-2 || return 1
-    usleep 500000
-    [ "$(rows '1-2$')" = 16 ] && "$@" || return 2
-    usleep 500000
-    [ "$(rows '0-3$')" = $expected ] || return 3
+    within has $E/rmpopt-table 16 '1-2$' && "$@" || return 2
+    [ $expected = 16 ] || usleep 500000
+    within has $E/rmpopt-table $expected '0-3$' || return 3
     control snp-down && laws_hold || return 4
     [ "$(grep -c 'base 0x0$' $E/emu/cores)" = 4 ] || return 5
     rmmod rmpopt || return 6
@@ -131,19 +130,19 @@ under_hotplug hotplug 200
 # nothing believed, until the next SNP_INIT.
 without_snp_en() {
     load emu_mem=16G emu_hotplug=1 || return 1
-    control snp-init && usleep 500000
+    control snp-init && within has $E/rmpopt-table 16 '0-3$' || return 1
     offline && control reset 3 && online || return 2
     grep -q '^core 3 snp_en 0 base 0x0$' $E/emu/cores || return 3
     control assign 0 1 5 && control share 0 1 && set_ action 1 && usleep 500000
-    [ "$(grep -c 'CPU(s): 0-2$' $E/emu/table)" = 16 ] || return 4
-    [ "$(rows '0-2$')" = 16 ] || return 5
+    within has $E/emu/table 16 'CPU(s): 0-2$' || return 4
+    within has $E/rmpopt-table 16 '0-2$' || return 5
     laws_hold && grep -q '^faults 0$' $E/stats || return 6
     # Nor is its base written a second time when all is stopped and goes on.
-    set_ kill 1 && set_ kill 0 && usleep 500000
-    grep -q '^core 3 snp_en 0 base 0x0$' $E/emu/cores && [ "$(rows '0-2$')" = 16 ] || return 7
-    control snp-down && control snp-init && usleep 500000
-    [ "$(grep -c 'CPU(s): 0-3$' $E/emu/table)" = 16 ] && [ "$(rows '0-3$')" = 16 ] || return 8
-    control snp-down && laws_hold || return 9
+    set_ kill 1 && set_ kill 0 && within has $E/rmpopt-table 16 '0-2$' || return 7
+    grep -q '^core 3 snp_en 0 base 0x0$' $E/emu/cores || return 8
+    control snp-down && control snp-init && within has $E/rmpopt-table 16 '0-3$' || return 9
+    has $E/emu/table 16 'CPU(s): 0-3$' || return 10
+    control snp-down && laws_hold || return 11
     rmmod rmpopt
 }
 test_that hotplug.without-snp-en without_snp_en

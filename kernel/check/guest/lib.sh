@@ -20,6 +20,23 @@ test_that() {
 # The emulated module with these parameters.
 load() { insmod /rmpopt.ko emulate=model $FAST follow_ms=${FOLLOW_MS:-50} slow_us=${SLOW_US:-5000} "$@"; }
 
+# within COMMAND...: it succeeds within 20 s: what must happen may take long on a busy host.
+within() {
+    tries=0
+    until "$@"; do
+        tries=$((tries + 1))
+        [ $tries -lt 200 ] || return 1
+        usleep 100000
+    done
+}
+# has FILE COUNT PATTERN: so many of its lines have it.
+has() { [ "$(grep -c "$3" $1)" = $2 ]; }
+# A value of `stats`.
+value() { sed -n "s/^$1 //p" $E/stats; }
+# It is more than that, or just that.
+above() { [ "$(value $1)" -gt $2 ]; }
+is() { [ "$(value $1)" = $2 ]; }
+
 # set FILE VALUE: writes to configfs.
 set_() { echo "$2" > $C/$1; }
 
@@ -79,8 +96,7 @@ under_hotplug() {
     test_that $1.down control snp-down
     test_that $1.left grep -q 'base 0x1' $E/emu/cores
     for cpu in 2 3; do echo 1 > /sys/devices/system/cpu/cpu$cpu/online; done
-    usleep 100000
-    test_that $1.cleared [ "$(grep -c 'base 0x0$' $E/emu/cores)" = "$(wc -l < $E/emu/cores)" ]
+    test_that $1.cleared within has $E/emu/cores $(wc -l < $E/emu/cores) 'base 0x0$'
     test_that $1.laws laws_hold
     rmmod rmpopt || failed "$1 FAILED: rmmod gives $?"
 }

@@ -1,6 +1,5 @@
 # What the operator can do, by configfs.
 . /lib.sh
-value() { sed -n "s/^$1 //p" $E/stats; }
 refuses() { # FILE VALUE...
     file=$1
     shift
@@ -16,15 +15,13 @@ echo 1 > action to perform RMP optimization." ]; }
 test_that config.description description
 action() {
     [ "$(cat $C/action)" = "RMP optimization in progress: No" ] || return 1
-    control snp-init || return 2
-    usleep 500000
+    control snp-init && within has $E/emu/table 16 'CPU(s): 0-3' || return 2
     control assign 0 1 5 || return 3
     control share 0 1 || return 4
     before=$(value rmpopt.verify)
     # Long before its delay would be over.
     set_ action 1 || return 5
-    usleep 50000
-    [ "$(value rmpopt.verify)" -gt "$before" ] || return 6
+    within above rmpopt.verify $before || return 6
     control snp-down
 }
 set_ delay_ms 60000
@@ -64,7 +61,7 @@ made() { if mkdir $C/new 2> /dev/null; then return 1; fi; }
 test_that config.mkdir made
 
 paused() {
-    control snp-init && usleep 500000
+    control snp-init && within has $E/emu/table 16 'CPU(s): 0-3' || return 6
     control assign 0 4 5 || return 1
     set_ pause 1 && control share 0 4 && set_ action 1
     usleep 500000
@@ -73,16 +70,14 @@ paused() {
     [ "$(value rmpopt.executed)" = $before ] || return 2
     [ "$(grep -c 'CPU(s): 0-3' $E/emu/table)" = 15 ] || return 3
     [ "$(cat $C/pause)" = 1 ] || return 4
-    set_ pause 0 && usleep 500000
-    [ "$(grep -c 'CPU(s): 0-3' $E/emu/table)" = 16 ] || return 5
+    set_ pause 0 && within has $E/emu/table 16 'CPU(s): 0-3' || return 5
     control snp-down
 }
 test_that pause paused
 over_init() {
     set_ pause 1 && control snp-init && usleep 300000
     [ "$(grep -c 'CPU(s): none' $E/emu/table)" = 16 ] || return 1
-    set_ pause 0 && usleep 500000
-    [ "$(grep -c 'CPU(s): 0-3' $E/emu/table)" = 16 ]
+    set_ pause 0 && within has $E/emu/table 16 'CPU(s): 0-3'
 }
 test_that pause.over-init over_init
 rmmod rmpopt
@@ -103,8 +98,7 @@ killed() {
     grep -q '^unclean 0' $E/stats || return 6
     laws_hold || return 7
     set_ kill 0 || return 8
-    usleep 500000
-    [ "$(value rmpopt.executed)" -gt $before ] || return 9
+    within above rmpopt.executed $before || return 9
     rmmod rmpopt || return 10
 }
 test_that kill.busy killed
@@ -112,8 +106,7 @@ test_that kill.v10 killed policy=v10
 
 masked() {
     load emu_mem=16G cpus=2-3 || return 1
-    control snp-init && usleep 500000
-    [ "$(grep -c 'CPU(s): 2-3' $E/emu/table)" = 16 ] || return 2
+    control snp-init && within has $E/emu/table 16 'CPU(s): 2-3' || return 2
     [ "$(grep -c 'base 0x0$' $E/emu/cores)" = 2 ] || return 3
     control snp-down && laws_hold || return 4
     rmmod rmpopt
@@ -122,13 +115,11 @@ test_that cpus.parameter masked
 played cpus cpus 16 ""
 leads() {
     load emu_mem=16G leaders=2 || return 1
-    control snp-init && usleep 500000
-    [ "$(value rmpopt.leader)" = 16 ] && [ "$(grep -c 'CPU(s): 0-3' $E/emu/table)" = 16 ] || return 2
+    control snp-init && within has $E/emu/table 16 'CPU(s): 0-3' && is rmpopt.leader 16 || return 2
     # The only one that may lead is taken away: nothing is verified.
     set_ cpus 0-1,3 && control assign 0 1 5 && control share 0 1 && usleep 500000
     [ "$(value rmpopt.leader)" = 16 ] || return 3
-    set_ leaders 0-1 && usleep 500000
-    [ "$(value rmpopt.leader)" = 17 ] || return 4
+    set_ leaders 0-1 && within is rmpopt.leader 17 || return 4
     control snp-down && laws_hold || return 5
     rmmod rmpopt
 }
@@ -150,8 +141,7 @@ capped() {
 }
 test_that cap capped
 lifted() {
-    set_ cap_ms 0 && usleep 3000000
-    [ "$(grep -c 'CPU(s): 0-3' $E/emu/table)" = 2048 ] || return 1
+    set_ cap_ms 0 && within has $E/emu/table 2048 'CPU(s): 0-3' || return 1
     rmmod rmpopt
 }
 test_that cap.lifted lifted

@@ -55,9 +55,8 @@ called() {
 test_that probe.called called
 # Stand-ins are followed as their module comes. A call that fails is no mark; one that succeeds marks
 # its region, which is then verified.
-value() { sed -n "s/^$1 //p" $E/stats; }
 marks() {
-    usleep 500000
+    within has $E/rmpopt-table 4 'CPU(s): 0-3' || return 12
     call rmpopt_stand_in_shared page=786432 result=-19 || return 1
     call rmpopt_stand_in_private page=786432 result=-5 || return 2
     call rmpopt_stand_in_psmash page=786432 result=3 || return 3
@@ -65,13 +64,11 @@ marks() {
     before=$(value rmpopt.leader)
     call rmpopt_stand_in_private page=786433 || return 5
     call rmpopt_stand_in_psmash page=786432 || return 6
-    usleep 100000
-    [ "$(value marks.shared)" = 0 -a "$(value marks.lost)" -ge 1 ] || return 7
+    within above marks.lost 0 && is marks.shared 0 || return 7
     call rmpopt_stand_in_shared page=786433 || return 8
-    usleep 500000
-    [ "$(value marks.shared)" -ge 1 ] || return 9
-    [ "$(value rmpopt.leader)" -gt $before ] || return 10
-    [ "$(grep -c 'CPU(s): 0-3' $E/rmpopt-table)" = 4 ] || return 11
+    within above marks.shared 0 || return 9
+    within above rmpopt.leader $before || return 10
+    within has $E/rmpopt-table 4 'CPU(s): 0-3' || return 11
     probe rmpopt_stand_in_shared absent 2
 }
 test_that probe.marks marks

@@ -319,7 +319,7 @@ impl Driver {
     }
 
     /// One hold: RMPOPT after RMPOPT until the budget is used up or the batch is done.
-    /// False if nothing can be reported of it.
+    /// False if nothing can be reported of it: the driver stops, and with that the offer is void.
     fn hold(&self, core: CoreId, offer: &mut Offer) -> bool {
         let run = &mut offer.run;
         let function = run.batch().function;
