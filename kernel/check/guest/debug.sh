@@ -10,20 +10,8 @@ played debug.sweep sweep 16 "" emu_marks=0
 played debug.lives lives 16 ""
 played debug.events events 64 ""
 
-# Loaded and unloaded, every other time with work under way; and in the middle of the first pass.
-reload() {
-    for n in 1 2 3 4 5 6; do
-        load emu_mem=16G || return 1
-        control snp-init || return 2
-        if [ $((n % 2)) = 0 ]; then
-            control assign 0 64 5 || return 3
-            control share 0 64 || return 4
-            usleep 150000
-        fi
-        rmmod rmpopt || return 5
-    done
-}
-test_that debug.reload reload
+test_that debug.reload reloaded 6 16
+# Unloaded in the middle of the first pass.
 busy() {
     load emu_mem=2T || return 1
     control snp-init || return 2
@@ -71,20 +59,13 @@ unloaded() {
 test_that debug.read-while-unloaded unloaded
 
 # Others write meanwhile.
-write() {
-    for n in 1 2 3 4 5 6 7 8 9 10; do
-        $1 2> /dev/null
-        usleep 20000
-        $2 2> /dev/null
-    done
-}
 load emu_mem=16G
-write "control optimise" "control decommission" &
-write "set_ pause 1" "set_ pause 0" &
-write "set_ kill 1" "set_ kill 0" &
-write "set_ cpus 1-2" "set_ cpus 0-3" &
-write "set_ leaders 3" "set_ leaders 0-3" &
-write "set_ delay_ms 0" "set_ delay_ms 100" &
+by_turns 10 "control optimise" "control decommission" &
+by_turns 10 "set_ pause 1" "set_ pause 0" &
+by_turns 10 "set_ kill 1" "set_ kill 0" &
+by_turns 10 "set_ cpus 1-2" "set_ cpus 0-3" &
+by_turns 10 "set_ leaders 3" "set_ leaders 0-3" &
+by_turns 10 "set_ delay_ms 0" "set_ delay_ms 100" &
 /check 16 /config.txt
 test_that debug.crowd [ $? = 0 ]
 wait

@@ -59,20 +59,7 @@ test_that found.unmasked masked 16 set_ cpus all
 test_that found.killed masked 0 set_ kill 1
 test_that found.told [ "$(dmesg | grep -c 'Waits for the next SNP_INIT')" = 2 ]
 
-# Loaded and unloaded twenty times, every other time with work under way.
-reload() {
-    for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
-        load emu_mem=64G || return 1
-        control snp-init || return 2
-        if [ $((n % 2)) = 0 ]; then
-            control assign 0 64 5 || return 3
-            control share 0 64 || return 4
-            usleep 150000
-        fi
-        rmmod rmpopt || return 5
-    done
-}
-test_that reload reload
+test_that reload reloaded 20 64
 
 # Unloaded in the middle of the first pass.
 busy() {
@@ -148,16 +135,9 @@ without_snp_en() {
 test_that hotplug.without-snp-en without_snp_en
 
 # Others write meanwhile.
-write() {
-    for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
-        $1 2> /dev/null
-        usleep 20000
-        $2 2> /dev/null
-    done
-}
 load emu_mem=16G
-for writer in 1 2 3 4 5 6 7; do write "control optimise" "control optimise" & done
-write "set_ pause 1" "set_ pause 0" &
+for writer in 1 2 3 4 5 6 7; do by_turns 20 "control optimise" "control optimise" & done
+by_turns 20 "set_ pause 1" "set_ pause 0" &
 /check 16 /crowd.txt
 test_that crowd [ $? = 0 ]
 wait

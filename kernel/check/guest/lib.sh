@@ -64,6 +64,29 @@ red() {
     if grep -q "^check: RED .*$2" /told; then ok $1; else failed "$1 FAILED: not seen"; fi
 }
 
+# reloaded TIMES GIB: the module is loaded and unloaded, every other time with work under way.
+reloaded() {
+    for n in $(seq $1); do
+        load emu_mem=${2}G || return 1
+        control snp-init || return 2
+        if [ $((n % 2)) = 0 ]; then
+            control assign 0 64 5 || return 3
+            control share 0 64 || return 4
+            usleep 150000
+        fi
+        rmmod rmpopt || return 5
+    done
+}
+
+# by_turns TIMES COMMAND OTHER: two commands in turn, whether they succeed or not.
+by_turns() {
+    for n in $(seq $1); do
+        $2 2> /dev/null
+        usleep 20000
+        $3 2> /dev/null
+    done
+}
+
 # No law was broken.
 laws_hold() { ! grep -q 'breaches [^0]' $E/emu/laws; }
 

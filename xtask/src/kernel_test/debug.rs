@@ -28,16 +28,25 @@ impl Instead {
     }
 }
 
+/// What those below have in common.
+const MACHINE: Machine = Machine {
+    name: "",
+    module: Module::Emulated,
+    cpu: "max",
+    smp: "4",
+    memory: 1024,
+    settings: "",
+    stock: &[],
+    script: "",
+    lab: &[],
+    tests: &[],
+    says: &[],
+};
+
 /// Machines for the debug kernels alone.
 const OWN: [Machine; 2] = [
     Machine {
         name: "debug",
-        module: Module::Emulated,
-        cpu: "max",
-        smp: "4",
-        memory: 1024,
-        settings: "",
-        stock: &[],
         script: "debug.sh",
         tests: &[
             "debug.life",
@@ -58,21 +67,13 @@ const OWN: [Machine; 2] = [
             "debug.hotplug.cleared",
             "debug.hotplug.laws",
         ],
-        lab: &[],
-        says: &[],
+        ..MACHINE
     },
     Machine {
         name: "failslab",
-        module: Module::Emulated,
-        cpu: "max",
-        smp: "4",
-        memory: 1024,
-        settings: "",
-        stock: &[],
         script: "failslab.sh",
         tests: &["fail.model", "fail.up", "fail.life"],
-        lab: &[],
-        says: &[],
+        ..MACHINE
     },
 ];
 
