@@ -3,12 +3,12 @@
 # probe FUNCTION STATE CALLS: what the module says of a probe.
 probe() { grep -q "^$1 $2 $3 0$" $E/probes; }
 kvm() {
-    for module in irqbypass tsm_report ccp kvm kvm-amd; do
+    for module in irqbypass ccp kvm kvm-amd; do
         insmod /$module.ko || return 1
     done
 }
 no_kvm() {
-    for module in kvm-amd kvm ccp tsm_report irqbypass; do
+    for module in kvm-amd kvm ccp irqbypass; do
         rmmod $module || return 1
     done
 }

@@ -64,8 +64,14 @@ pub(crate) fn are_siblings(cpu: u32, other: u32) -> bool {
     if copy.is_null() || other >= limit() {
         return false;
     }
-    // SAFETY: The variable is the kernel's own, a pointer to a mask that is allocated at boot.
-    unsafe { !(*copy).is_null() && is_in(*copy, other) }
+    // SAFETY: The variable is the kernel's own: a mask, or a pointer to one that is allocated at boot.
+    unsafe {
+        #[cfg(CONFIG_CPUMASK_OFFSTACK)]
+        let mask = *copy;
+        #[cfg(not(CONFIG_CPUMASK_OFFSTACK))]
+        let mask = copy.cast::<bindings::cpumask>();
+        !mask.is_null() && is_in(mask, other)
+    }
 }
 
 /// NUMA node of a CPU.

@@ -49,11 +49,11 @@ impl Flavour {
     }
 
     /// What the kernel is told when it boots. The debug kernels' watchdogs are off: they measure by
-    /// a clock that a busy host slows down.
+    /// a clock that a busy host slows down. Their warnings are printed at once, not only at the end.
     pub(crate) const fn arguments(self) -> &'static str {
         match self {
             Self::Stock => "",
-            Self::Debug | Self::Kasan => " rcupdate.rcu_cpu_stall_suppress=1",
+            Self::Debug | Self::Kasan => " loglevel=5 rcupdate.rcu_cpu_stall_suppress=1",
         }
     }
 

@@ -82,12 +82,12 @@ const fn shared(flavour: Flavour) -> &'static [&'static str] {
     match flavour {
         Flavour::Stock => &[],
         Flavour::Debug => &["probes"],
-        Flavour::Kasan => &["emulated", "trap", "operator", "threads", "large", "probes"],
+        Flavour::Kasan => &["emulated", "trap", "operator", "threads", "sizes", "probes"],
     }
 }
 
 /// Tests after each script in a debug kernel: nothing that it checks was broken, and it still checks.
-const QUIET: [&str; 2] = ["quiet.locks", "quiet.leaks"];
+const QUIET: [&str; 3] = ["quiet.locks", "quiet.objects", "quiet.leaks"];
 
 /// Builds the module for a debug kernel and boots it there; what is wrong.
 pub(super) fn run(args: &Args, env: &KernelEnv) -> Result<Vec<String>> {
@@ -130,4 +130,18 @@ pub(super) fn by_instructions(env: &KernelEnv, machine: &Machine) -> bool {
 /// MiB that the kernel's own checks need.
 pub(super) const fn memory(env: &KernelEnv) -> u32 {
     if is_stock(env) { 0 } else { 512 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn machines_that_are_shared_exist() {
+        for flavour in [Flavour::Debug, Flavour::Kasan] {
+            for name in shared(flavour) {
+                assert!(MACHINES.iter().any(|machine| machine.name == *name), "{name}");
+            }
+        }
+    }
 }

@@ -256,7 +256,7 @@ pub(crate) const MACHINES: [Machine; 14] = [
     },
     Machine {
         name: "probes",
-        stock: &["irqbypass", "tsm_report", "ccp", "kvm", "kvm-amd"],
+        stock: &["irqbypass", "ccp", "kvm", "kvm-amd"],
         script: "probes.sh",
         tests: &[
             "gate.ebusy",
