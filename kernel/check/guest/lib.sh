@@ -87,6 +87,14 @@ by_turns() {
     done
 }
 
+# awake COMMAND...: meanwhile no CPU is idle for long, and each has ticks.
+awake() {
+    for cpu in 0 1 2 3; do taskset $((1 << cpu)) sh -c 'while :; do usleep 5000; done' & done
+    "$@"
+    kill $(jobs -p)
+    wait 2> /dev/null
+}
+
 # No law was broken.
 laws_hold() { ! grep -q 'breaches [^0]' $E/emu/laws; }
 

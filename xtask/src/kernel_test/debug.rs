@@ -91,12 +91,9 @@ const QUIET: [&str; 3] = ["quiet.locks", "quiet.objects", "quiet.leaks"];
 
 /// Builds the module for a debug kernel and boots it there; what is wrong.
 pub(super) fn run(args: &Args, env: &KernelEnv) -> Result<Vec<String>> {
-    let started = Instant::now();
-    let log = Module::Emulated.build(env, Strictness::Stock)?;
-    for line in log.lines().filter(|line| line.contains("warning") || line.contains("error")) {
-        println!("build: {line}");
+    if !args.no_build {
+        build(env)?;
     }
-    println!("built for {} in {:.1} s", env.release()?, started.elapsed().as_secs_f64());
     if args.no_boot {
         return Ok(Vec::new());
     }
@@ -105,6 +102,16 @@ pub(super) fn run(args: &Args, env: &KernelEnv) -> Result<Vec<String>> {
     let all = OWN.iter().chain(shared);
     let wanted: Vec<&Machine> = all.filter(|machine| machine.name.contains(&args.only)).collect();
     together::boot(args, env, &checker, &wanted)
+}
+
+fn build(env: &KernelEnv) -> Result<()> {
+    let started = Instant::now();
+    let log = Module::Emulated.build(env, Strictness::Stock)?;
+    for line in log.lines().filter(|line| line.contains("warning") || line.contains("error")) {
+        println!("build: {line}");
+    }
+    println!("built for {} in {:.1} s", env.release()?, started.elapsed().as_secs_f64());
+    Ok(())
 }
 
 const fn is_stock(env: &KernelEnv) -> bool {
