@@ -8,13 +8,13 @@
 use core::fmt::{self, Write};
 use core::sync::atomic::Ordering;
 
-use kernel::configfs::{configfs_attrs, AttributeOperations, Subsystem};
 use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
 use crate::driver::{operator, Driver};
 use crate::rmpopt_core::table;
+use crate::sys::configfs::{self, File, Files, Texts};
 use crate::sys::crew::Crew;
 use crate::sys::files::Served;
 use crate::tunables::TUNABLES;
@@ -23,7 +23,7 @@ use crate::tunables::TUNABLES;
 pub(crate) struct Settings(Arc<Crew<Driver>>);
 
 /// The folder; it goes when this is dropped.
-pub(crate) type Folder = Pin<KBox<Subsystem<Settings>>>;
+pub(crate) type Folder = configfs::Folder<Settings>;
 
 /// Where a file's text goes.
 struct Page<'a> {
@@ -106,58 +106,45 @@ fn flag(text: &str) -> Result<bool> {
     }
 }
 
-/// Files by number; `store` for those that can be written.
-macro_rules! files {
-    ($($number:literal $($store:ident)?),* $(,)?) => {$(
-        #[vtable]
-        impl AttributeOperations<$number> for Settings {
-            type Data = Settings;
+impl Texts for Settings {
+    fn show(&self, file: usize, page: &mut [u8; PAGE_SIZE]) -> Result<usize> {
+        let mut page = Page { bytes: page, used: 0 };
+        self.show_file(file, &mut page).map_err(|_| EOVERFLOW)?;
+        Ok(page.used)
+    }
 
-            fn show(settings: &Settings, page: &mut [u8; PAGE_SIZE]) -> Result<usize> {
-                let mut page = Page { bytes: page, used: 0 };
-                settings.show_file($number, &mut page).map_err(|_| EOVERFLOW)?;
-                Ok(page.used)
-            }
-
-            $(fn $store(settings: &Settings, text: &[u8]) -> Result {
-                settings.store_file($number, text)
-            })?
-        }
-    )*};
+    fn store(&self, file: usize, text: &[u8]) -> Result {
+        self.store_file(file, text)
+    }
 }
 
-files! {
-    0 store, 1, 2 store, 3 store, 4 store, 5 store, 6 store, 7 store, 8 store, 9 store, 10 store,
-    11 store, 12 store, 13 store, 14 store, 15 store, 16 store,
-}
+const READ: bool = false;
+const WRITTEN: bool = true;
 
-/// Makes the folder. On its own, so that it passes over the stack of no one else.
-#[inline(never)]
+/// By number; the last are in the order of `TUNABLES`.
+static ALL: [File<Settings>; 17] = [
+    File::new::<ACTION>(c"action", WRITTEN),
+    File::new::<DESCRIPTION>(c"description", READ),
+    File::new::<PAUSE>(c"pause", WRITTEN),
+    File::new::<KILL>(c"kill", WRITTEN),
+    File::new::<CPUS>(c"cpus", WRITTEN),
+    File::new::<LEADERS>(c"leaders", WRITTEN),
+    File::new::<6>(c"delay_ms", WRITTEN),
+    File::new::<7>(c"bound_ms", WRITTEN),
+    File::new::<8>(c"merge_ms", WRITTEN),
+    File::new::<9>(c"follow_ms", WRITTEN),
+    File::new::<10>(c"tick_ms", WRITTEN),
+    File::new::<11>(c"hold_us", WRITTEN),
+    File::new::<12>(c"slow_us", WRITTEN),
+    File::new::<13>(c"followers", WRITTEN),
+    File::new::<14>(c"audit_ms", WRITTEN),
+    File::new::<15>(c"cap_ms", WRITTEN),
+    File::new::<16>(c"sweep", WRITTEN),
+];
+
+static FILES: Files<Settings, 18> = Files::new(&ALL);
+
+/// Makes the folder.
 pub(crate) fn add(served: &Served<Crew<Driver>>) -> Result<Folder> {
-    // The numbers stand in the order of `TUNABLES`.
-    let files = configfs_attrs! {
-        container: Subsystem<Settings>,
-        data: Settings,
-        attributes: [
-            action: 0,
-            description: 1,
-            pause: 2,
-            kill: 3,
-            cpus: 4,
-            leaders: 5,
-            delay_ms: 6,
-            bound_ms: 7,
-            merge_ms: 8,
-            follow_ms: 9,
-            tick_ms: 10,
-            hold_us: 11,
-            slow_us: 12,
-            followers: 13,
-            audit_ms: 14,
-            cap_ms: 15,
-            sweep: 16,
-        ],
-    };
-    let settings = Ok::<_, Error>(Settings(served.shared()));
-    KBox::pin_init(Subsystem::new(c"rmpopt", files, settings), GFP_KERNEL)
+    Folder::new(c"rmpopt", &FILES, Settings(served.shared()))
 }

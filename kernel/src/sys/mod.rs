@@ -2,6 +2,7 @@
 //! All that is `unsafe`: one kernel facility a file, each with a safe face.
 
 pub(crate) mod clock;
+pub(crate) mod configfs;
 pub(crate) mod cpu;
 pub(crate) mod crew;
 #[cfg(emulate)]
