@@ -165,27 +165,35 @@ impl Maker {
     }
 }
 
-/// The lines that configure a kernel.
+/// The lines that configure a kernel, without comments: it is not built again for them.
 fn fragment(flavour: Flavour) -> Result<String> {
     let folder = repository()?.join("kernel/check");
-    let read = |name: &&str| {
+    let mut lines = String::new();
+    for name in flavour.fragments() {
         let file: &Path = &folder.join(name);
-        fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))
-    };
-    flavour.fragments().iter().map(read).collect()
+        let text = fs::read_to_string(file);
+        let text = text.with_context(|| format!("reading {}", file.display()))?;
+        for line in text.lines().filter(|line| option(line).is_some()) {
+            lines += line;
+            lines.push('\n');
+        }
+    }
+    Ok(lines)
+}
+
+/// The option that a line sets or leaves out.
+fn option(line: &str) -> Option<&str> {
+    let left_out = line.strip_prefix("# ").and_then(|rest| rest.strip_suffix(" is not set"));
+    let name = left_out.or_else(|| line.split_once('=').map(|(name, _)| name));
+    name.filter(|name| name.starts_with("CONFIG_"))
 }
 
 /// Settings of the fragment that a configuration does not have. The last line about an option is
 /// what is wanted of it.
 fn dropped<'a>(fragment: &'a str, config: &str) -> Vec<&'a str> {
-    let name = |line: &'a str| {
-        let set = line.strip_prefix("# ").and_then(|rest| rest.strip_suffix(" is not set"));
-        set.or_else(|| line.split_once('=').map(|(name, _)| name))
-            .filter(|name| name.starts_with("CONFIG_"))
-    };
     let mut wanted = std::collections::BTreeMap::new();
     for line in fragment.lines() {
-        if let Some(name) = name(line) {
+        if let Some(name) = option(line) {
             wanted.insert(name, line);
         }
     }
