@@ -61,15 +61,23 @@ test_that debug.read-while-unloaded unloaded
 
 # Others write meanwhile.
 load emu_mem=16G
-by_turns 10 "control optimise" "control decommission" &
-by_turns 10 "set_ pause 1" "set_ pause 0" &
-by_turns 10 "set_ kill 1" "set_ kill 0" &
-by_turns 10 "set_ cpus 1-2" "set_ cpus 0-3" &
-by_turns 10 "set_ leaders 3" "set_ leaders 0-3" &
-by_turns 10 "set_ delay_ms 0" "set_ delay_ms 100" &
-/check 16 /config.txt
+writers=
+writes() {
+    by_turns 10 "$@" &
+    writers="$writers $!"
+}
+writes "control optimise" "control decommission"
+writes "set_ pause 1" "set_ pause 0"
+writes "set_ kill 1" "set_ kill 0"
+writes "set_ cpus 1-2" "set_ cpus 0-3"
+writes "set_ leaders 3" "set_ leaders 0-3"
+writes "set_ delay_ms 0" "set_ delay_ms 100"
+/check 16 /config.txt &
+checker=$!
+wait $writers
+: > /written
+wait $checker
 test_that debug.crowd [ $? = 0 ]
-wait
 rmmod rmpopt
 
 under_hotplug debug.hotplug

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use super::machines::{MACHINES, Machine};
+use super::machines::{MACHINES, Machine, PLAIN};
 use super::{Args, Module, Strictness, checker, together};
 use crate::kernel_env::{Flavour, KernelEnv};
 
@@ -28,25 +28,11 @@ impl Instead {
     }
 }
 
-/// What those below have in common.
-const MACHINE: Machine = Machine {
-    name: "",
-    module: Module::Emulated,
-    cpu: "max",
-    smp: "4",
-    memory: 1024,
-    settings: "",
-    stock: &[],
-    script: "",
-    lab: &[],
-    tests: &[],
-    says: &[],
-};
-
 /// Machines for the debug kernels alone.
 const OWN: [Machine; 2] = [
     Machine {
         name: "debug",
+        memory: 1024,
         script: "debug.sh",
         tests: &[
             "debug.life",
@@ -67,13 +53,14 @@ const OWN: [Machine; 2] = [
             "debug.hotplug.cleared",
             "debug.hotplug.laws",
         ],
-        ..MACHINE
+        ..PLAIN
     },
     Machine {
         name: "failslab",
+        memory: 1024,
         script: "failslab.sh",
         tests: &["fail.model", "fail.up", "fail.life"],
-        ..MACHINE
+        ..PLAIN
     },
 ];
 

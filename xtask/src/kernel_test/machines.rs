@@ -32,7 +32,7 @@ pub(crate) const DEPENDS: [&str; 1] = ["configfs"];
 pub(crate) const SLOW: [&str; 1] = ["many-sizes"];
 
 /// What most machines are.
-const PLAIN: Machine = Machine {
+pub(super) const PLAIN: Machine = Machine {
     name: "",
     module: Module::Emulated,
     cpu: "max",
