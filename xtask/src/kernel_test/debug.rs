@@ -28,8 +28,14 @@ impl Instead {
     }
 }
 
+/// A machine in which allocations of a load with these parameters fail.
+const fn failslab(name: &'static str, settings: &'static str) -> Machine {
+    let tests = &["fail.each", "fail.probes", "fail.life"];
+    Machine { name, memory: 1024, settings, script: "failslab.sh", tests, ..PLAIN }
+}
+
 /// Machines for the debug kernels alone.
-const OWN: [Machine; 2] = [
+const OWN: [Machine; 3] = [
     Machine {
         name: "debug",
         memory: 1024,
@@ -55,13 +61,8 @@ const OWN: [Machine; 2] = [
         ],
         ..PLAIN
     },
-    Machine {
-        name: "failslab",
-        memory: 1024,
-        script: "failslab.sh",
-        tests: &["fail.model", "fail.up", "fail.life"],
-        ..PLAIN
-    },
+    failslab("failslab", "START='emulate=model emu_mem=4G'"),
+    failslab("failslab-up", "START='emulate=trap emu_mem=4G emu_up=left adopt=1'"),
 ];
 
 /// Machines of the stock kernel that are also booted in a debug kernel.
