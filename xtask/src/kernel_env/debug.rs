@@ -69,7 +69,7 @@ impl Flavour {
     const fn about(self) -> &'static str {
         match self {
             Self::Stock => "the stock kernel",
-            Self::Debug => "a debug kernel (8 minutes on two cores)",
+            Self::Debug => "a debug kernel (6 minutes on two cores)",
             Self::Kasan => "a debug kernel with KASAN (15 minutes on two cores)",
         }
     }
