@@ -135,9 +135,9 @@ pub(crate) enum Command {
     Man(ManArgs),
 }
 
-/// Which host.
-#[derive(Debug, Default, Args)]
-pub(crate) struct HostArgs {
+/// Where a host is read: this machine, unless it is said.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct SourceArgs {
     /// A folder that holds proc, sys and dev of the host, instead of this machine.
     #[arg(long, value_name = "DIR", conflicts_with = "from")]
     pub(crate) root: Option<PathBuf>,
@@ -149,6 +149,14 @@ pub(crate) struct HostArgs {
     /// Ask every CPU, each of which is interrupted for it; and read upstream's rmpopt-table.
     #[arg(long, conflicts_with = "from")]
     pub(crate) deep: bool,
+}
+
+/// Which host.
+#[derive(Debug, Default, Args)]
+pub(crate) struct HostArgs {
+    /// Where it is read.
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
 
     /// Print the result as JSON, alone on standard output.
     #[arg(long)]

@@ -1,9 +1,6 @@
 //! The two streams: results on standard output, all else on standard error.
 
-use std::fs::{OpenOptions, Permissions};
 use std::io::{self, IsTerminal as _, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
 
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
@@ -32,50 +29,6 @@ pub(crate) fn result_read(text: &str) -> Result<bool, Failure> {
     }
 }
 
-/// Fails if [`write_whole`] could not write this file.
-pub(crate) fn check_writable(path: &Path) -> Result<(), Failure> {
-    let tried = match replaced(path) {
-        Some(target) => beside(&target).map(drop),
-        None => OpenOptions::new().append(true).open(path).map(drop),
-    };
-    tried.map_err(|error| unwritten(path, &error))
-}
-
-/// Writes a file so that it is there whole or, if that fails, as it was. What is no regular file, such as
-/// a pipe, is written to.
-pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let written = match replaced(path) {
-        Some(target) => beside(&target).and_then(|mut file| {
-            file.write_all(bytes)?;
-            file.as_file().sync_all()?;
-            file.persist(&target).map(drop).map_err(|error| error.error)
-        }),
-        None => std::fs::write(path, bytes),
-    };
-    written.map_err(|error| unwritten(path, &error))
-}
-
-/// The file that takes the place of `path`, at the end of any links; none if something else is there.
-fn replaced(path: &Path) -> Option<PathBuf> {
-    match path.canonicalize() {
-        Ok(target) => target.is_file().then_some(target),
-        Err(_) => Some(path.to_owned()),
-    }
-}
-
-/// A file for the bytes in the same folder, with the rights that a new file has.
-fn beside(target: &Path) -> io::Result<tempfile::NamedTempFile> {
-    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let mut builder = tempfile::Builder::new();
-    let rights = Permissions::from_mode(0o666);
-    builder.prefix(".rmpopt-").permissions(rights).tempfile_in(folder.unwrap_or(Path::new(".")))
-}
-
-fn unwritten(path: &Path, error: &io::Error) -> Failure {
-    Failure::CannotRead(format!("{}: cannot be written: {error}", path.display()))
-}
-
-/// A result as JSON, on one line.
 /// A result as JSON, on one line. Strings may come from anywhere, and JSON lets C1 controls and bidi
 /// marks stand as they are: they are written as escapes, which mean the same.
 pub(crate) fn json(value: &impl Serialize) -> Result<String, Failure> {
@@ -168,30 +121,6 @@ fn to_stderr(text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_file_is_written_whole_or_stays_as_it_was() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("page.html");
-        check_writable(&file).unwrap();
-        assert!(!file.exists());
-        write_whole(&file, b"one").unwrap();
-        let link = dir.path().join("link");
-        std::os::unix::fs::symlink(&file, &link).unwrap();
-        write_whole(&link, b"two").unwrap();
-        assert!(link.is_symlink());
-        assert_eq!(std::fs::read(&file).unwrap(), b"two");
-        let names = std::fs::read_dir(dir.path()).unwrap().count();
-        assert_eq!(names, 2, "nothing is left beside it");
-        let rights = std::fs::metadata(&file).unwrap().permissions().mode();
-        assert_eq!(rights & 0o600, 0o600);
-        for bad in [dir.path().to_owned(), dir.path().join("none/page.html")] {
-            assert!(check_writable(&bad).is_err());
-            let error = write_whole(&bad, b"x").unwrap_err().to_string();
-            assert!(error.contains("cannot be written"), "{error}");
-        }
-        write_whole(Path::new("/dev/null"), b"x").unwrap();
-    }
 
     #[test]
     fn nothing_steers_the_terminal() {

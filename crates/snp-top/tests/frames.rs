@@ -157,14 +157,6 @@ fn the_picture_of_the_readme() {
     same_as_file(&to, &svg::of(&buffer));
 }
 
-/// Not a test: writes the host of files to a folder, to try things on (docs/top.md).
-#[test]
-#[ignore = "writes to the folder that RMPOPT_FAKE_HOST names"]
-fn write_a_host() {
-    let to = std::env::var_os("RMPOPT_FAKE_HOST").expect("RMPOPT_FAKE_HOST names a folder");
-    fake_host::write(Path::new(&to));
-}
-
 #[test]
 fn frames_of_all_sizes() {
     let mut host = Host::new();

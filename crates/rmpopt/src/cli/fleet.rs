@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::HostArgs;
+use super::{HostArgs, SourceArgs};
 use crate::units::{exact_duration, parse_duration};
 
 /// A day, in nanoseconds.
@@ -14,9 +14,12 @@ const DAY: u64 = 86_400_000_000_000;
 
 /// Options of `rmpopt export`.
 #[derive(Debug, Args)]
-#[command(after_help = "Without --listen and --textfile the metrics are printed once.\n\
+#[command(
+    after_help = "Without --listen and --textfile the metrics are printed once. With them the host is read \
+    again and again; so is a snapshot, which somebody with more rights may write.\n\
     Exit codes: 0 done or ended by a signal, 2 usage or bad input, 3 a file cannot be read or \
-    written, or the address cannot be used.")]
+    written, or the address cannot be used."
+)]
 pub(crate) struct ExportArgs {
     /// Serve /metrics over HTTP at this address; a port alone is that of 127.0.0.1.
     #[arg(long, value_name = "[ADDR:]PORT", value_parser = listen)]
@@ -38,17 +41,9 @@ pub(crate) struct ExportArgs {
     #[arg(long, conflicts_with_all = ["listen", "textfile"])]
     pub(crate) openmetrics: bool,
 
-    /// A folder that holds proc, sys and dev of the host, instead of this machine.
-    #[arg(long, value_name = "DIR", conflicts_with = "from")]
-    pub(crate) root: Option<PathBuf>,
-
-    /// A snapshot, read anew each time: somebody else with more rights may write it.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) from: Option<PathBuf>,
-
-    /// Ask every CPU each time, which interrupts it; and read upstream's rmpopt-table.
-    #[arg(long, conflicts_with = "from")]
-    pub(crate) deep: bool,
+    /// Where the host is read, each time anew.
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
 }
 
 /// Options of `rmpopt labels`.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{engine, interrupt};
+use crate::atomic;
 use crate::cli::CompareArgs;
 use crate::compare::plan::Plan;
 use crate::compare::work::{Told, run as work};
@@ -22,7 +23,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<ExitCode, Failure> {
     let plan = Arc::new(Plan::new(args)?);
     if let Some(path) = &args.html {
         // Better now than after all the work.
-        output::check_writable(path)?;
+        atomic::check_writable(path)?;
     }
     let stop = interrupt::catch()?;
     let jobs = args.jobs.map_or_else(
@@ -51,7 +52,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<ExitCode, Failure> {
     let page = args
         .html
         .as_ref()
-        .map_or(Ok(()), |path| output::write_whole(path, html::page(&comparison).as_bytes()));
+        .map_or(Ok(()), |path| atomic::write_whole(path, html::page(&comparison).as_bytes()));
     let text = if args.json {
         output::json(&comparison)?
     } else {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::atomic;
 use crate::cli::ExportArgs;
 use crate::exit::Failure;
-use crate::export::{Format, Kept, Server, Source};
+use crate::export::{Format, Kept, Server};
 use crate::output;
 
 /// How often the host is read, unless it is said; with `--deep` every CPU is interrupted each time.
@@ -24,8 +24,7 @@ const MODE: u32 = 0o644;
 
 /// Runs the command until it is interrupted, or once.
 pub(crate) fn run(args: &ExportArgs) -> Result<ExitCode, Failure> {
-    let source = Source { root: args.root.clone(), from: args.from.clone(), deep: args.deep };
-    let kept = Arc::new(Kept::new(source));
+    let kept = Arc::new(Kept::new(args.source.clone()));
     // The first reading is made here: what is wrong with the source is said at once.
     kept.refresh()?;
     if let Some(file) = &args.textfile {
@@ -45,9 +44,10 @@ pub(crate) fn run(args: &ExportArgs) -> Result<ExitCode, Failure> {
         let _ = end.send(());
         let _ = stop.shutdown(std::net::Shutdown::Both);
     })?;
-    let interval = args
-        .interval
-        .map_or_else(|| if args.deep { DEEP_INTERVAL } else { INTERVAL }, Duration::from_nanos);
+    let interval = args.interval.map_or_else(
+        || if args.source.deep { DEEP_INTERVAL } else { INTERVAL },
+        Duration::from_nanos,
+    );
     let Some(address) = args.listen else {
         refresh(&kept, args.textfile.as_deref(), interval, &ends);
         return Ok(ExitCode::SUCCESS);
@@ -115,8 +115,7 @@ fn refresh(kept: &Kept, textfile: Option<&Path>, interval: Duration, ends: &Rece
 
 fn write(kept: &Kept, file: &Path) -> Result<(), Failure> {
     let text = kept.file(Format::Prometheus).unwrap_or_default();
-    atomic::replace(file, text.as_bytes(), MODE)
-        .map_err(|e| Failure::CannotRead(format!("{}: cannot be written: {e}", file.display())))
+    atomic::replace(file, text.as_bytes(), Some(MODE))
 }
 
 fn failed(what: &str, error: &std::io::Error) -> Failure {

@@ -41,8 +41,7 @@ pub(crate) fn man(args: &ManArgs) -> Result<ExitCode, Failure> {
 fn pages(command: &Command, folder: &Path) -> Result<usize, Failure> {
     let (name, text) = page(command)?;
     let file = folder.join(name);
-    atomic::replace(&file, &text, MODE)
-        .map_err(|e| Failure::CannotRead(format!("{}: cannot be written: {e}", file.display())))?;
+    atomic::replace(&file, &text, Some(MODE))?;
     let mut written = 1;
     for command in command.get_subcommands().filter(|command| !command.is_hide_set()) {
         written += pages(command, folder)?;

@@ -9,7 +9,7 @@ use snp_host::state::{Check, HostState, RegionState, SCHEMA_VERSION, Verdict, do
 use snp_host::system::{Cpuid, CpuidDump, Record, Root, System, looks_like_cpuid};
 use snp_host::{FileKind, read_text};
 
-use crate::cli::{DoctorArgs, HostArgs, RegionsArgs};
+use crate::cli::{DoctorArgs, HostArgs, RegionsArgs, SourceArgs};
 use crate::exit::{FOUND_PROBLEMS, Failure, NOT_CHECKED};
 use crate::output;
 use crate::units::exact_duration;
@@ -101,7 +101,7 @@ pub(crate) fn regions(args: &RegionsArgs) -> Result<ExitCode, Failure> {
 /// What a file that was sent says: a state that does not go on, and when it was taken, in seconds
 /// since 1970 (0 if that is not known).
 pub(super) fn still(file: &Path) -> Result<(HostState, u64), Failure> {
-    let (system, taken) = system(Some(file), None, false)?;
+    let (system, taken) = from_file(file)?;
     Ok((HostState::of(&system), taken.map_or(0, |taken| taken.seconds)))
 }
 
@@ -111,7 +111,7 @@ fn view() -> View {
 
 /// The host that is asked for.
 fn state(args: &HostArgs) -> Result<HostState, Failure> {
-    let (system, taken) = system(args.from.as_deref(), args.root.as_deref(), args.deep)?;
+    let (system, taken) = system(&args.source)?;
     if let Some(taken) = taken {
         said(&taken);
     }
@@ -119,14 +119,10 @@ fn state(args: &HostArgs) -> Result<HostState, Failure> {
 }
 
 /// What is read of the host that is asked for, and when, if that was by a snapshot.
-pub(crate) fn system(
-    from: Option<&Path>,
-    root: Option<&Path>,
-    deep: bool,
-) -> Result<(System, Option<Taken>), Failure> {
-    match from {
-        Some(file) => from_text(&file.display().to_string(), read_text(file)?),
-        None => Ok((System::read(&open(root)?, deep), None)),
+pub(crate) fn system(source: &SourceArgs) -> Result<(System, Option<Taken>), Failure> {
+    match &source.from {
+        Some(file) => from_file(file),
+        None => Ok((System::read(&open(source.root.as_deref())?, source.deep), None)),
     }
 }
 
@@ -148,7 +144,9 @@ pub(super) fn open(root: Option<&Path>) -> Result<Root, Failure> {
 }
 
 /// A snapshot, a dump of CPUID or a kernel log: told apart by content.
-fn from_text(name: &str, text: String) -> Result<(System, Option<Taken>), Failure> {
+fn from_file(file: &Path) -> Result<(System, Option<Taken>), Failure> {
+    let (name, text) = (file.display().to_string(), read_text(file)?);
+    let name = name.as_str();
     if text.trim_start().starts_with('{') {
         let record = Record::parse(&text)
             .map_err(|e| Failure::BadInput(format!("{name}: no snapshot of rmpopt: {e}")))?;

@@ -23,14 +23,13 @@ const MAX_VALUE: usize = 63;
 
 /// Prints or writes the labels.
 pub(crate) fn run(args: &LabelsArgs) -> Result<ExitCode, Failure> {
-    let host = &args.host;
-    let (system, _) = super::host::system(host.from.as_deref(), host.root.as_deref(), host.deep)?;
+    let (system, _) = super::host::system(&args.host.source)?;
     let labels = labels(&HostState::of(&system));
     let expires = args.expire.map(|nanos| {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         rfc3339((now + Duration::from_nanos(nanos)).as_secs())
     });
-    let text = if host.json {
+    let text = if args.host.json {
         output::json(&json!({
             "schema_version": SCHEMA_VERSION,
             "expires": expires,
@@ -40,9 +39,7 @@ pub(crate) fn run(args: &LabelsArgs) -> Result<ExitCode, Failure> {
         file(&labels, expires.as_deref())
     };
     match &args.output {
-        Some(path) => atomic::replace(path, text.as_bytes(), MODE).map_err(|e| {
-            Failure::CannotRead(format!("{}: cannot be written: {e}", path.display()))
-        })?,
+        Some(path) => atomic::replace(path, text.as_bytes(), Some(MODE))?,
         None => output::result(&text)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use snp_host::system::System;
 
+use crate::atomic;
 use crate::cli::SnapshotArgs;
 use crate::exit::Failure;
 use crate::output;
@@ -33,7 +34,7 @@ pub(crate) fn run(args: &SnapshotArgs) -> Result<ExitCode, Failure> {
     // A log may hold what others should not see: unless asked for otherwise the file is its
     // owner's alone.
     if args.replace {
-        crate::atomic::replace(&args.output, text.as_bytes(), args.mode).map_err(failed)?;
+        atomic::replace(&args.output, text.as_bytes(), Some(args.mode))?;
     } else {
         let mut to = OpenOptions::new()
             .write(true)

@@ -8,5 +8,5 @@ mod sample;
 mod server;
 
 pub(crate) use self::encode::Format;
-pub(crate) use self::sample::{Kept, Source};
+pub(crate) use self::sample::Kept;
 pub(crate) use self::server::Server;

@@ -1,6 +1,5 @@
 //! What was last read of the host, kept as text in both formats.
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -9,23 +8,13 @@ use snp_host::state::HostState;
 
 use super::encode::{Family, Format, Kind, Value, encode};
 use super::families::{families, gauge};
+use crate::cli::SourceArgs;
 use crate::commands::host;
 use crate::exit::Failure;
 
 /// Series that say something of the sample and the exporter itself.
 #[cfg(test)]
 pub(super) const OWN_SERIES: usize = 6 + super::server::SERVER_SERIES;
-
-/// Where is read.
-#[derive(Clone, Debug)]
-pub(crate) struct Source {
-    /// A folder instead of this machine.
-    pub(crate) root: Option<PathBuf>,
-    /// A snapshot instead of either.
-    pub(crate) from: Option<PathBuf>,
-    /// Whether every CPU is asked.
-    pub(crate) deep: bool,
-}
 
 /// One reading.
 #[derive(Debug)]
@@ -40,11 +29,10 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
-    fn read(source: &Source) -> Result<Self, Failure> {
+    fn read(source: &SourceArgs) -> Result<Self, Failure> {
         let begun = Instant::now();
         let mut taken = SystemTime::now();
-        let (system, snapshot) =
-            host::system(source.from.as_deref(), source.root.as_deref(), source.deep)?;
+        let (system, snapshot) = host::system(source)?;
         // A snapshot that does not say when it was taken is as old as its reading.
         let snapshot = snapshot.filter(|snapshot| snapshot.seconds > 0);
         if let Some(snapshot) = snapshot {
@@ -74,7 +62,7 @@ impl Sample {
 /// The last good sample, and how readings went.
 #[derive(Debug)]
 pub(crate) struct Kept {
-    source: Source,
+    source: SourceArgs,
     last: Mutex<Option<Arc<Sample>>>,
     readings: AtomicU64,
     failures: AtomicU64,
@@ -82,7 +70,7 @@ pub(crate) struct Kept {
 
 impl Kept {
     /// Nothing read yet.
-    pub(crate) fn new(source: Source) -> Self {
+    pub(crate) fn new(source: SourceArgs) -> Self {
         Self {
             source,
             last: Mutex::new(None),

@@ -40,11 +40,11 @@ pub(crate) fn run(args: &TopArgs) -> Result<ExitCode, Failure> {
         return Err(Failure::BadInput("--size is for --once and --frames".to_owned()));
     }
     let ended = ended_by()?;
-    let source = match &args.host.from {
+    let source = match &args.host.source.from {
         Some(file) => still(file)?,
         None => Source::Host(Reader::start(
-            super::host::open(args.host.root.as_deref())?,
-            args.host.deep,
+            super::host::open(args.host.source.root.as_deref())?,
+            args.host.source.deep,
             std::time::Duration::from_nanos(args.interval),
         )?),
     };
