@@ -59,6 +59,16 @@ fn the_mounted_host_and_its_snapshot_say_the_same() {
     assert_eq!(status["rmp"]["uncovered_bytes"], 0);
     assert_eq!(status["rmpopt"]["cores_enabled"], status["cpus"]["cores"]);
     assert_eq!(status["anomalies"], serde_json::json!([]));
+    // All that a driver counts of what it can see, as our module does.
+    let stats = &status["driver"]["stats"];
+    let of = |key: &str| stats[key].as_u64().unwrap_or_else(|| panic!("{key} in {stats}"));
+    assert_eq!(of("rmpopt.clean") + of("rmpopt.dirty"), of("rmpopt.verify"));
+    assert_eq!(
+        (of("snp_inits"), of("base_writes")),
+        (1, status["cpus"]["cores"].as_u64().unwrap())
+    );
+    assert!(of("marks.shared") > 0 && of("hold.longest_ns") > 0 && of("batches") > 0, "{stats}");
+    assert_eq!(of("results.stale") + of("audits.failed") + of("contradicted"), 0, "{stats}");
     assert!(status["memory"]["by_state"]["optimised"].as_u64().unwrap() > 0, "{status}");
     let names: Vec<_> =
         status["guests"]["processes"].as_array().unwrap().iter().map(|g| &g["name"]).collect();

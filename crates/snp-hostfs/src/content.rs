@@ -217,11 +217,19 @@ impl Files {
             }
             File::Table => self.ask(|world| world.live.table())?,
             File::Stats => {
-                let counters = self.ask(|world| world.live.counters())?;
-                counters.iter().fold(String::new(), |mut text, (counter, value)| {
+                let (counters, contradicted, longest_ns) = self.ask(|world| {
+                    let live = &world.live;
+                    (live.counters(), live.contradicted(), live.longest_hold())
+                })?;
+                let mut text = String::new();
+                for (counter, value) in counters {
                     let _ = writeln!(text, "{counter} {value}");
-                    text
-                })
+                }
+                if let Some(contradicted) = contradicted {
+                    let _ = writeln!(text, "contradicted {contradicted}");
+                }
+                let _ = writeln!(text, "hold.longest_ns {longest_ns}");
+                text
             }
             File::Regions => self.regions()?,
             File::Action => {

@@ -25,6 +25,7 @@
 //!   after the stop.
 //! * All pages' marks from before an SNP_INIT are drained before [`Event::SnpInitialised`].
 
+use crate::rmpopt_core::tracked::Stats;
 use crate::rmpopt_core::{Batch, BatchReport, Budget, CoreId, Drained, Host, Time};
 use crate::snp_defs::{Region, RmpoptBase, Window};
 
@@ -300,6 +301,10 @@ pub trait Policy {
     fn liveness_bound(&self, costs: &WorstCase) -> Option<LivenessBound>;
     /// Passes ended so far.
     fn passes(&self) -> u64;
+    /// Counts of answers that did not fit its belief; `None` if it keeps no belief.
+    fn counts(&self) -> Option<Stats> {
+        None
+    }
     /// Whether the first pass since SNP_INIT is over: its last pair has been offered.
     fn first_pass_over(&self) -> bool;
     /// The window chosen for a core, `None` if it does not participate.

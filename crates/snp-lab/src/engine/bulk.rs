@@ -350,7 +350,10 @@ impl Engine<'_> {
         let same = at.is_some() && generation == at.map(|at| at.1);
         match effect {
             Effect::Settled if same => {
-                let count = self.still_optimised(region, at, count);
+                let all = count;
+                let count = self.still_optimised(region, at, all);
+                self.meter.counts.verified(true, count);
+                self.meter.counts.verified(false, all - count);
                 let book = self.ledger.regions.get(region.index());
                 let clean = book.is_none_or(|book| book.assigned == 0);
                 if clean {
@@ -360,6 +363,8 @@ impl Engine<'_> {
                     (0..count).for_each(|_| self.breach(laws::SAFETY, what));
                 }
             }
+            // One by one they were counted as they were finished.
+            Effect::Settled | Effect::Dirty => self.meter.counts.verified(false, count),
             // A core that came meanwhile was not asked.
             Effect::OneByOne if same && everywhere => {
                 if let Some(settled) = self.bulk.settled.get_mut(region.index()) {

@@ -279,7 +279,12 @@ impl Engine<'_> {
         self.meter.counts.drains += 1;
         self.control_wakes();
         let (now, policy) = (Time::from_ns(self.now), &mut self.policy);
-        self.activity.drain(|drained| policy.handle(now, PolicyEvent::Drained(drained)));
+        let counts = &mut self.meter.counts;
+        self.activity.drain(|drained| {
+            counts.marked_shared += u64::from(drained.shared.count_ones());
+            counts.marked_lost += u64::from(drained.lost.count_ones());
+            policy.handle(now, PolicyEvent::Drained(drained));
+        });
         self.pump();
     }
 
@@ -313,6 +318,7 @@ impl Engine<'_> {
         let at = snp_model::CoreId(u32::from(core.0));
         let unit = self.rmp.unit();
         let written = unit.wrmsr_base(at, base.raw());
+        self.meter.counts.base_writes += 1;
         let read = RmpoptBase::from_raw(unit.rdmsr_base(at)).ok();
         let snp_en = unit.snp_en(at);
         let read = read.filter(|_| written.is_ok());
@@ -353,7 +359,11 @@ impl Engine<'_> {
     ) -> snp_model::Outcome {
         let at = snp_model::CoreId(u32::from(core.0));
         let before = self.rmp.unit().is_optimised(at, region);
+        let function = begun.function();
         let outcome = self.rmp.finish(begun);
+        if function == RmpoptFunction::Verify {
+            self.meter.counts.verified(outcome.cf, 1);
+        }
         let after = self.rmp.unit().is_optimised(at, region);
         if before != after && self.covers(core, region) {
             self.ledger.bit(self.now, core.index(), region.index(), after);
@@ -429,6 +439,9 @@ impl Engine<'_> {
             budget = Budget { hold_ns: Nanos::MAX, slow_ns: Nanos::MAX };
         }
         self.drop_slot(core);
+        if batch.function == RmpoptFunction::Verify {
+            self.meter.counts.batches += 1;
+        }
         let run = Run::new(*batch, budget);
         let slot = Slot { run, by, manner, turn: 0, holding: false, woken: false, begun: false };
         if let Some(place) = self.driver.slots.get_mut(core.index()) {
@@ -548,6 +561,7 @@ impl Engine<'_> {
             }
         }
         self.meter.steal(cpu, overhead + (at - start));
+        self.meter.counts.late += u64::from(slot.run.report().slow);
         self.held(overhead, at - start, last);
         slot.holding = true;
         let turn = slot.turn;

@@ -396,10 +396,36 @@ impl<'a> Live<'a> {
             (Counter::Wakeups, counts.wakeups),
             (Counter::InterruptionsTotal, counts.interruptions),
             (Counter::Passes, self.engine.policy.passes()),
+            (Counter::RmpoptClean, counts.clean),
+            (Counter::RmpoptDirty, counts.dirty),
+            (Counter::RmpoptSlow, counts.late),
+            // Today every interruption is one of these two.
+            (Counter::InterruptionsIpi, counts.ipis),
+            (Counter::InterruptionsWakeup, counts.wakeups),
             (Counter::CpuTaken, counts.stolen_ns),
+            (Counter::Batches, counts.batches),
+            (Counter::MarksShared, counts.marked_shared),
+            (Counter::MarksLost, counts.marked_lost),
+            (Counter::AuditsRun, counts.report),
+            (Counter::BaseWrites, counts.base_writes),
+            (Counter::SnpInits, counts.snp_inits),
         ];
+        if let Some(of_policy) = self.engine.policy.counts() {
+            all.push((Counter::ResultsStale, of_policy.stale));
+            all.push((Counter::AuditsFailed, of_policy.audit_failures));
+        }
         all.sort_by_key(|(counter, _)| counter.index());
         all
+    }
+
+    /// Followers' verifies that contradicted the driver's belief; `None` if it keeps none.
+    pub fn contradicted(&self) -> Option<u64> {
+        self.engine.policy.counts().map(|counts| counts.contradicted)
+    }
+
+    /// The longest time for which the driver held a CPU, what it took to get there included.
+    pub fn longest_hold(&self) -> Nanos {
+        self.engine.meter.longest_hold()
     }
 
     // ---- guests ----

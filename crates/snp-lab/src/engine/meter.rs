@@ -17,6 +17,11 @@ pub(super) struct Counts {
     pub(super) leader: u64,
     pub(super) followers: u64,
     pub(super) report: u64,
+    /// Verifies by what they found.
+    pub(super) clean: u64,
+    pub(super) dirty: u64,
+    /// RMPOPTs of batches that took longer than the policy expects of one.
+    pub(super) late: u64,
     /// RMPOPTs by how they ended: every line read, an assigned page met, nothing to read.
     slow: u64,
     early: u64,
@@ -27,12 +32,28 @@ pub(super) struct Counts {
     pub(super) stolen_ns: u64,
     pub(super) rmpupdates: u64,
     pub(super) drains: u64,
+    /// Regions marked, by why, once for each drain.
+    pub(super) marked_shared: u64,
+    pub(super) marked_lost: u64,
+    /// Batches of verifies that were offered.
+    pub(super) batches: u64,
+    pub(super) base_writes: u64,
+    pub(super) snp_inits: u64,
     pub(super) guests: GuestOpsReport,
 }
 
 impl Counts {
     pub(super) const fn rmpopts(&self) -> u64 {
         self.leader + self.followers + self.report
+    }
+
+    /// So many verifies said the same of a region.
+    pub(super) const fn verified(&mut self, clean: bool, times: u64) {
+        if clean {
+            self.clean += times;
+        } else {
+            self.dirty += times;
+        }
     }
 }
 
@@ -157,6 +178,11 @@ impl Meter {
         if let Some(count) = self.interruptions.get_mut(cpu as usize) {
             *count += 1;
         }
+    }
+
+    /// The longest time for which a CPU was taken.
+    pub(super) const fn longest_hold(&self) -> Nanos {
+        self.max_hold_ns
     }
 
     /// A CPU was held for `ns` at a stretch.

@@ -26,6 +26,7 @@ impl Engine<'_> {
         if self.heads_assigned {
             self.assign_heads()?;
         }
+        self.meter.counts.snp_inits += u64::from(self.uses_rmpopt());
         self.driver_starts();
         self.policy
             .handle(rmpopt_core::Time::from_ns(self.now), PolicyEvent::SnpInitialised(&self.view));

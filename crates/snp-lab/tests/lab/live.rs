@@ -42,7 +42,11 @@ fn time_in_steps_gives_the_life_of_a_run() {
                 (Counter::Ipis, report.ipis),
                 (Counter::Wakeups, report.wakeups),
                 (Counter::Passes, report.passes),
+                (Counter::SnpInits, u64::from(policy != PolicyName::Off)),
             ];
+            let verified = [Counter::RmpoptClean, Counter::RmpoptDirty].map(|c| counter(&live, c));
+            assert_eq!(verified.iter().sum::<u64>(), counter(&live, Counter::RmpoptVerify));
+            assert!(policy == PolicyName::Off || verified.iter().all(|n| *n > 0), "{verified:?}");
             for (name, value) in all {
                 assert_eq!(counter(&live, name), value, "{policy} {step} {name}");
             }

@@ -469,6 +469,10 @@ impl<S: Storage> Policy for Tracked<S> {
         self.passes
     }
 
+    fn counts(&self) -> Option<Stats> {
+        Some(self.stats)
+    }
+
     fn first_pass_over(&self) -> bool {
         !self.first_pass
     }

@@ -100,6 +100,11 @@ impl Begun {
         self.core
     }
 
+    /// What it was asked.
+    pub const fn function(&self) -> RmpoptFunction {
+        self.function
+    }
+
     /// The region it names; `None` if RAX is 2^52 or more.
     pub const fn region(&self) -> Option<Region> {
         self.region
