@@ -85,6 +85,41 @@ fn facts_of_a_big_host() {
     rmpopt(&["doctor", "--root", root]).code(1);
 }
 
+/// Our module with emulated hardware on the same machine: what it says is of its own host.
+#[test]
+fn an_emulated_drivers_regions_are_its_own_hosts() {
+    let dir = fake_host::dir();
+    fake_host::write(dir.path());
+    let root = text(dir.path());
+    let put = |path: &str, text: &str| std::fs::write(dir.path().join(path), text).unwrap();
+    put("sys/module/rmpopt/parameters/emulate", "model\n");
+    put(
+        "sys/kernel/debug/x86/rmpopt/regions",
+        "# policy tracked, runs, first pass over, last change 5 ms ago\n\
+         0 1024 unknown 0\n1 512 clean 512\n2 0 unknown 0\n3 1024 clean 512\n",
+    );
+    let status = json(&["status", "--json", "--root", root]);
+    let at = |pointer: &str| status.pointer(pointer).cloned().unwrap_or_default();
+    assert_eq!((at("/driver/emulated"), at("/memory/source")), (true.into(), "driver".into()));
+    assert_eq!(at("/memory/ram_bytes"), (2u64 << 30) + (512 << 20));
+    assert_eq!(at("/memory/nodes"), serde_json::json!([]));
+    // By the table: region 0 on no core, the others on all.
+    assert_eq!(at("/memory/regions"), serde_json::json!({ "none": 1, "optimised": 2 }));
+    assert!(at("/anomalies").to_string().contains("emulated hardware"), "{status}");
+    // The machine's own facts stay its own.
+    assert_eq!(
+        (at("/rmp/ram_end"), at("/rmp/uncovered_bytes")),
+        ((12342u64 << 30).into(), 0.into())
+    );
+    let regions = json(&["regions", "--json", "--root", root]);
+    assert_eq!(regions["ram_source"], "driver");
+    let gibs: Vec<_> = regions["regions"].as_array().unwrap().iter().map(|r| &r["gib"]).collect();
+    assert_eq!(gibs, [0, 1, 3]);
+    rmpopt(&["status", "--root", root])
+        .stdout(contains("2.5 GiB of the emulated host's RAM by driver"))
+        .stdout(contains("rmpopt.ko, on emulated hardware"));
+}
+
 #[test]
 fn automation_learns_what_could_not_be_checked() {
     let dir = tempfile::tempdir().unwrap();

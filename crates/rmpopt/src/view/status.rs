@@ -107,7 +107,8 @@ fn memory(page: &mut Page, state: &HostState) {
         row(page, "memory", "not known");
         return;
     };
-    row(page, "memory", &format!("{} of RAM by {source}", size(memory.ram_bytes)));
+    let whose = if source == "driver" { "the emulated host's RAM" } else { "RAM" };
+    row(page, "memory", &format!("{} of {whose} by {source}", size(memory.ram_bytes)));
     for kind in RegionKind::ALL {
         if let Some(bytes) = memory.by_state.get(kind.word()) {
             let regions = memory.regions.get(kind.word()).copied().unwrap_or(0);
@@ -155,7 +156,8 @@ fn driver(page: &mut Page, state: &HostState) {
         DriverKind::None => "none",
         DriverKind::Unknown => "not known",
     };
-    let mut text = format!("{kind} ({})", driver.evidence);
+    let emulated = if driver.emulated { ", on emulated hardware" } else { "" };
+    let mut text = format!("{kind}{emulated} ({})", driver.evidence);
     if let (Some(policy), Some(life)) = (&driver.policy, &driver.life) {
         let _ = write!(text, "; policy {policy}, {life}");
     }

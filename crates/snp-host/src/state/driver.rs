@@ -47,6 +47,14 @@ pub struct Driver {
     pub kvm_sev_snp: Option<bool>,
 }
 
+/// Whether our module is loaded with emulated hardware.
+pub(super) fn is_emulated(system: &System) -> bool {
+    let module = system.params.as_ref().ok().and_then(|params| params.get("rmpopt"));
+    // The kernel prints an unset string parameter as `(null)`.
+    let emulate = module.and_then(|module| module.get("emulate"));
+    emulate.is_some_and(|value| !value.is_empty() && value != "(null)")
+}
+
 pub(super) fn driver(system: &System, log: &Log, rmpopt: Option<&Rmpopt>) -> Driver {
     let params = system.params.as_ref().ok();
     let module = params.and_then(|params| params.get("rmpopt"));
@@ -75,12 +83,10 @@ pub(super) fn driver(system: &System, log: &Log, rmpopt: Option<&Rmpopt>) -> Dri
     } else {
         (DriverKind::Unknown, "neither module nor table can be seen".to_owned())
     };
-    // The kernel prints an unset string parameter as `(null)`.
-    let emulate = module.and_then(|module| module.get("emulate"));
     Driver {
         kind,
         evidence,
-        emulated: emulate.is_some_and(|value| !value.is_empty() && value != "(null)"),
+        emulated: is_emulated(system),
         policy: regions.map(|r| r.policy.clone()),
         life: regions.map(|r| r.life.clone()),
         first_pass_over: regions.map(|r| r.first_pass_over),

@@ -7,12 +7,13 @@ use snp_defs::REGION_BYTES;
 
 use super::regions::{RegionKind, RegionState, bytes_in};
 use crate::e820::Span;
-use crate::system::System;
+use crate::system::{Node, System};
 
 /// Memory. All in bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Memory {
-    /// What RAM is known from: `iomem`, `log`, `memory-blocks` (coarser than RAM), or null.
+    /// What RAM is known from: `iomem`, `log`, `memory-blocks` (coarser than RAM), `driver` (an emulated
+    /// one's), or null.
     pub source: Option<&'static str>,
     /// RAM.
     pub ram_bytes: u64,
@@ -80,6 +81,7 @@ pub(super) fn memory(
     system: &System,
     source: Option<&'static str>,
     ram: &[Span],
+    nodes: Option<&BTreeMap<u32, Node>>,
     regions: &[RegionState],
 ) -> Memory {
     let mut memory =
@@ -89,7 +91,7 @@ pub(super) fn memory(
         *memory.regions.entry(region.state.word()).or_default() += 1;
     }
     let known = regions.iter().any(|region| region.state != RegionKind::Unknown);
-    for (node, found) in system.nodes.as_ref().ok().into_iter().flatten() {
+    for (node, found) in nodes.into_iter().flatten() {
         let within = |kind| -> u64 {
             let of = regions.iter().filter(|r| r.state == kind && r.nodes.contains(node));
             of.map(|region| region_in(region, &found.memory, ram)).sum()

@@ -95,14 +95,22 @@ impl HostState {
     /// The same where what the log says is known already, and perhaps regions and memory.
     fn with(system: &System, log: Log, kept: Option<Kept>) -> Self {
         let ram = regions::ram(system, &log);
-        let (ram_source, spans) = ram.as_ref().map_or((None, &[][..]), |(s, r)| (Some(*s), &r[..]));
         // Blocks end after RAM does: by them nothing can be said to be uncovered.
         let exact = ram.as_ref().filter(|(source, _)| *source != "memory-blocks");
         let rmp = rmp::rmp(system, &log, exact.map(|(_, spans)| &spans[..]));
         let rmpopt = registers::rmpopt(system);
         let (regions, memory) = kept.unwrap_or_else(|| {
-            let regions = regions::regions(system, spans, &rmp.spans, rmpopt.as_ref());
-            let memory = memory::memory(system, ram_source, spans, &regions);
+            // An emulated driver's regions are those of its emulated host, which shares nothing with
+            // this one but its CPUs.
+            let emulated = regions::emulated_ram(system);
+            let own = emulated.is_none();
+            let ram = emulated.as_ref().or(ram.as_ref());
+            let (source, spans) = ram.map_or((None, &[][..]), |(s, r)| (Some(*s), &r[..]));
+            let nodes = system.nodes.as_ref().ok().filter(|_| own);
+            let held = if own { &rmp.spans[..] } else { &[] };
+            let windows = rmpopt.as_ref().filter(|_| own);
+            let regions = regions::regions(system, spans, nodes, held, windows);
+            let memory = memory::memory(system, source, spans, nodes, &regions);
             (Arc::new(regions), memory)
         });
         let mut state = Self {
@@ -147,7 +155,8 @@ fn cpu_state(system: &System) -> CpuState {
 fn anomalies(state: &HostState) -> Vec<String> {
     let mut all = Vec::new();
     if state.driver.emulated {
-        all.push("the driver runs on emulated hardware: its facts are not this host's".to_owned());
+        let what = "the driver runs on emulated hardware: what is said of it and of regions";
+        all.push(format!("{what} holds for the emulated host, not for this one"));
     } else if state.driver.kind == DriverKind::Ours
         && state.capability.rmpopt_capable == Some(false)
     {

@@ -8,7 +8,7 @@ use snp_defs::REGION_BYTES;
 use super::registers::Rmpopt;
 use crate::cpulist::CpuList;
 use crate::e820::Span;
-use crate::system::System;
+use crate::system::{Node, System};
 
 /// How a region stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -82,6 +82,16 @@ pub(super) fn ram(system: &System, log: &super::log::Log) -> Option<(&'static st
     (!spans.is_empty() && spans.windows(2).all(apart)).then_some(("memory-blocks", spans))
 }
 
+/// What an emulated driver has for RAM, by its regions: where in a region it lies is not known.
+pub(super) fn emulated_ram(system: &System) -> Option<(&'static str, Vec<Span>)> {
+    let regions = system.regions.as_ref().ok().filter(|_| super::driver::is_emulated(system))?;
+    let span = |(&gib, row): (&u32, &crate::system::ModuleRegion)| {
+        let start = u64::from(gib) * REGION_BYTES;
+        (row.ram_mib > 0).then(|| Span { start, end_inclusive: start + (row.ram_mib << 20) - 1 })
+    };
+    Some(("driver", regions.rows.iter().filter_map(span).collect()))
+}
+
 /// Bytes of `spans` (ascending) in `start..end`.
 pub(super) fn bytes_in(spans: &[Span], start: u64, end: u64) -> u64 {
     let first = spans.partition_point(|span| span.end_inclusive < start);
@@ -93,12 +103,12 @@ pub(super) fn bytes_in(spans: &[Span], start: u64, end: u64) -> u64 {
 pub(super) fn regions(
     system: &System,
     ram: &[Span],
+    nodes: Option<&BTreeMap<u32, Node>>,
     rmp: &[Span],
     rmpopt: Option<&Rmpopt>,
 ) -> Vec<RegionState> {
     let cores = Cores::of(system);
     let mut counted: HashMap<&CpuList, (u32, u32)> = HashMap::new();
-    let nodes = system.nodes.as_ref().ok();
     // A policy that believes nothing prints `none` in each row.
     let believes = system.regions.as_ref().map_or(true, |regions| regions.policy != "v10");
     let table = system.table.as_ref().ok().filter(|_| believes).map(|(_, table)| table);
@@ -128,7 +138,7 @@ pub(super) fn regions(
         if rmp.iter().any(|span| span.overlaps(&region)) {
             held_by.push("rmp-table");
         }
-        let in_node = |node: &crate::system::Node| node.memory.iter().any(|s| s.overlaps(&region));
+        let in_node = |node: &Node| node.memory.iter().any(|s| s.overlaps(&region));
         let of = nodes.into_iter().flatten().filter(|(_, node)| in_node(node));
         all.push(RegionState {
             gib,
