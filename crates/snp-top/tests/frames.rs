@@ -215,6 +215,11 @@ fn a_source_that_vanishes_is_no_end() {
     }
     let shown = frame(&mut host.model, PLAIN, (100, 40));
     assert!(shown.contains("not known") && shown.contains("web"), "{shown}");
+    // The module is there, its files are not: that is no matter of rights.
+    fs::create_dir_all(host.dir.path().join("sys/module/rmpopt/parameters")).unwrap();
+    host.model.take(host.sampler.sample(true));
+    let shown = frame(&mut host.model, PLAIN, (100, 40));
+    assert!(shown.contains("its counters are not there (is debugfs mounted?)"), "{shown}");
     // And comes back, with counters that begin at 0 again.
     fake_host::write(host.dir.path());
     let changes = host.sample();

@@ -216,8 +216,14 @@ pub(super) fn driver(canvas: &mut Canvas<'_>, area: Rect, model: &Model) {
     };
     canvas.head(area, "Driver", &about, false);
     if driver.stats.is_empty() {
+        let stats = sample.state.sources.iter().find(|source| source.fact == "driver-stats");
         let why = match driver.kind {
-            DriverKind::Ours => "its counters cannot be read (debugfs needs root)",
+            DriverKind::Ours => match stats.map(|stats| stats.state) {
+                Some("forbidden") => "its counters cannot be read (debugfs needs root)",
+                Some("absent") => "its counters are not there (is debugfs mounted?)",
+                Some("malformed") => "its counters cannot be understood",
+                _ => "its counters cannot be read",
+            },
             DriverKind::Upstream => "AMD's series counts nothing",
             DriverKind::None => "no driver: nothing is optimised, nothing is taken",
             DriverKind::Unknown => "not known who runs RMPOPT (needs root)",
