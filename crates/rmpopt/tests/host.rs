@@ -92,7 +92,7 @@ fn an_emulated_drivers_regions_are_its_own_hosts() {
     fake_host::write(dir.path());
     let root = text(dir.path());
     let put = |path: &str, text: &str| std::fs::write(dir.path().join(path), text).unwrap();
-    put("sys/module/rmpopt/parameters/emulate", "model\n");
+    std::fs::create_dir(dir.path().join("sys/kernel/debug/x86/rmpopt/emu")).unwrap();
     put(
         "sys/kernel/debug/x86/rmpopt/regions",
         "# policy tracked, runs, first pass over, last change 5 ms ago\n\

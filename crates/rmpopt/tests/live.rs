@@ -28,6 +28,13 @@ fn eventually(what: &str, holds: impl Fn() -> bool) {
     }
 }
 
+/// The lines of metrics that say something of the host, not of when and how it was read.
+fn facts(metrics: &str) -> Vec<String> {
+    const OWN: [&str; 3] = ["rmp_sample", "rmp_scrape", "rmp_last_success"];
+    let about = |line: &str| !line.starts_with('#') && !OWN.iter().any(|own| line.starts_with(own));
+    metrics.lines().filter(|line| about(line)).map(str::to_owned).collect()
+}
+
 #[test]
 fn the_mounted_host_and_its_snapshot_say_the_same() {
     if skip("the_mounted_host_and_its_snapshot_say_the_same") {
@@ -49,6 +56,10 @@ fn the_mounted_host_and_its_snapshot_say_the_same() {
                 let kept = host.json(&[command, "--json", "--from", file]);
                 assert_eq!(mounted, kept, "{command} {step} {deep}");
             }
+            let exported = |args: &[&str]| facts(&stdout(&host.run(args)));
+            let mounted = exported(&[&["export", "--root", root][..], flags].concat());
+            assert!(mounted.len() > 60, "{mounted:?}");
+            assert_eq!(mounted, exported(&["export", "--from", file]), "export {step} {deep}");
         }
     }
     let status = host.json(&["status", "--json", "--deep", "--root", host.root.to_str().unwrap()]);

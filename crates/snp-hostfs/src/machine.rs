@@ -57,8 +57,6 @@ impl Driver {
 pub(crate) struct Machine {
     /// The scenario's name.
     pub(crate) scenario: String,
-    /// The policy's.
-    pub(crate) policy: PolicyName,
     /// Who runs RMPOPT.
     pub(crate) driver: Driver,
     /// Its numbers, where it is this project's.
@@ -102,7 +100,6 @@ impl Machine {
         }
         Self {
             scenario: setup.scenario.name.clone(),
-            policy: setup.policy,
             driver: Driver::of(setup.policy),
             config: live.config(),
             boot: live.boot().clone(),

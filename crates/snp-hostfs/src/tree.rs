@@ -248,12 +248,8 @@ impl Tree {
         if self.machine.driver != Driver::Ours {
             return;
         }
-        let name = format!("{}\n", self.machine.policy.as_str());
-        self.put("sys/module/rmpopt/parameters/policy", text_of(name));
-        for (name, value) in numbers(&self.machine.config) {
-            let path = format!("sys/module/rmpopt/parameters/{name}");
-            self.put(&path, text_of(format!("{value}\n")));
-        }
+        // A Rust module shows none of its parameters.
+        self.put("sys/module/rmpopt/initstate", text_of("live\n".into()));
     }
 
     fn put_driver(&mut self) {

@@ -65,7 +65,8 @@ fn labels(state: &HostState) -> BTreeMap<String, String> {
         DriverKind::Unknown => None,
     };
     put("rmpopt.driver", driver.map(str::to_owned));
-    put("rmpopt.emulated", state.driver.emulated.then(|| "true".to_owned()));
+    let emulated = state.driver.emulated == Some(true);
+    put("rmpopt.emulated", emulated.then(|| "true".to_owned()));
     put("rmpopt.policy", state.driver.policy.clone());
     let pool = state.guests.asids.get("sev_es").and_then(|(_, capacity)| *capacity);
     put("snp.asids", pool.map(|n| n.to_string()));

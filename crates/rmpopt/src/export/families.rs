@@ -217,7 +217,7 @@ fn driver(all: &mut Vec<Family>, state: &HostState) {
         ("driver", kind.to_owned()),
         ("policy", driver.policy.clone().unwrap_or_default()),
         ("life", driver.life.clone().unwrap_or_default()),
-        ("emulated", driver.emulated.to_string()),
+        ("emulated", driver.emulated.map_or_else(|| "unknown".to_owned(), |is| is.to_string())),
     ];
     info.samples.push((words.to_vec(), whole(1u64)));
     all.push(info);

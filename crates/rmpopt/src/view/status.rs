@@ -156,7 +156,7 @@ fn driver(page: &mut Page, state: &HostState) {
         DriverKind::None => "none",
         DriverKind::Unknown => "not known",
     };
-    let emulated = if driver.emulated { ", on emulated hardware" } else { "" };
+    let emulated = if driver.emulated == Some(true) { ", on emulated hardware" } else { "" };
     let mut text = format!("{kind}{emulated} ({})", driver.evidence);
     if let (Some(policy), Some(life)) = (&driver.policy, &driver.life) {
         let _ = write!(text, "; policy {policy}, {life}");

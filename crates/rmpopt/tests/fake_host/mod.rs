@@ -78,8 +78,7 @@ fn all(ram: u64, put: &dyn Fn(&str, &str)) {
     put("var/log/dmesg", &log(end));
     put("sys/module/kvm_amd/parameters/sev_snp", "Y\n");
     put("sys/module/ccp/parameters/init_ex_path", "(null)\n");
-    put("sys/module/rmpopt/parameters/policy", "tracked\n");
-    put("sys/module/rmpopt/parameters/emulate", "(null)\n");
+    put("sys/module/rmpopt/initstate", "live\n");
     put("sys/fs/cgroup/misc.capacity", "sev 907\nsev_es 99\n");
     put("sys/fs/cgroup/misc.current", "sev 0\nsev_es 2\n");
     driver(put);
@@ -188,6 +187,13 @@ pub(crate) fn hold(root: &Path, guests: std::ops::Range<u64>) {
         std::fs::write(&new, text).unwrap();
         std::fs::rename(new, dir.join(name)).unwrap();
     }
+}
+
+/// The driver says that what it believes changed just now, whenever it is asked.
+pub(crate) fn belief_changes(root: &Path) {
+    let regions = root.join("sys/kernel/debug/x86/rmpopt/regions");
+    let text = std::fs::read_to_string(&regions).unwrap();
+    std::fs::write(&regions, text.replace("1500 ms", "0 ms")).unwrap();
 }
 
 /// `rmpopt-table` and `regions`.

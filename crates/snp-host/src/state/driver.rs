@@ -29,8 +29,8 @@ pub struct Driver {
     pub kind: DriverKind,
     /// How that is known.
     pub evidence: String,
-    /// Whether it runs on emulated hardware.
-    pub emulated: bool,
+    /// Whether it runs on emulated hardware; null if not known.
+    pub emulated: Option<bool>,
     /// Its policy.
     pub policy: Option<String>,
     /// `runs`, `paused`, `stops`, `stopped`.
@@ -45,14 +45,6 @@ pub struct Driver {
     pub parameters: BTreeMap<String, String>,
     /// kvm_amd's parameter `sev_snp`.
     pub kvm_sev_snp: Option<bool>,
-}
-
-/// Whether our module is loaded with emulated hardware.
-pub(super) fn is_emulated(system: &System) -> bool {
-    let module = system.params.as_ref().ok().and_then(|params| params.get("rmpopt"));
-    // The kernel prints an unset string parameter as `(null)`.
-    let emulate = module.and_then(|module| module.get("emulate"));
-    emulate.is_some_and(|value| !value.is_empty() && value != "(null)")
 }
 
 pub(super) fn driver(system: &System, log: &Log, rmpopt: Option<&Rmpopt>) -> Driver {
@@ -86,7 +78,11 @@ pub(super) fn driver(system: &System, log: &Log, rmpopt: Option<&Rmpopt>) -> Dri
     Driver {
         kind,
         evidence,
-        emulated: is_emulated(system),
+        emulated: match kind {
+            DriverKind::Ours => system.emulated.as_ref().ok().copied(),
+            DriverKind::Upstream | DriverKind::None => Some(false),
+            DriverKind::Unknown => None,
+        },
         policy: regions.map(|r| r.policy.clone()),
         life: regions.map(|r| r.life.clone()),
         first_pass_over: regions.map(|r| r.first_pass_over),

@@ -154,7 +154,7 @@ fn cpu_state(system: &System) -> CpuState {
 /// Sources that contradict each other, and files that say nonsense.
 fn anomalies(state: &HostState) -> Vec<String> {
     let mut all = Vec::new();
-    if state.driver.emulated {
+    if state.driver.emulated == Some(true) {
         let what = "the driver runs on emulated hardware: what is said of it and of regions";
         all.push(format!("{what} holds for the emulated host, not for this one"));
     } else if state.driver.kind == DriverKind::Ours

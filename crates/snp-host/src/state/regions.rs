@@ -84,7 +84,8 @@ pub(super) fn ram(system: &System, log: &super::log::Log) -> Option<(&'static st
 
 /// What an emulated driver has for RAM, by its regions: where in a region it lies is not known.
 pub(super) fn emulated_ram(system: &System) -> Option<(&'static str, Vec<Span>)> {
-    let regions = system.regions.as_ref().ok().filter(|_| super::driver::is_emulated(system))?;
+    let emulated = system.emulated.as_ref().is_ok_and(|emulated| *emulated);
+    let regions = system.regions.as_ref().ok().filter(|_| emulated)?;
     let span = |(&gib, row): (&u32, &crate::system::ModuleRegion)| {
         let start = u64::from(gib) * REGION_BYTES;
         (row.ram_mib > 0).then(|| Span { start, end_inclusive: start + (row.ram_mib << 20) - 1 })

@@ -34,6 +34,7 @@ pub use self::error::{Got, ReadError, Why};
 pub use self::guests::{GuestProcess, of_cmdline};
 pub use self::iomem::{IOMEM, Iomem};
 pub use self::klog::LOG_PATHS;
+use self::module::FILES;
 pub use self::module::{ModuleRegion, ModuleRegions, REGIONS, STATS, parse_stats};
 pub use self::msr::{Values, parse_rdmsr, rdmsr_path};
 pub use self::nodes::Node;
@@ -79,6 +80,8 @@ pub struct System {
     pub stats: Got<BTreeMap<String, u64>>,
     /// Our module's regions.
     pub regions: Got<ModuleRegions>,
+    /// Whether our module has emulated hardware, which has a folder beside them.
+    pub emulated: Got<bool>,
     /// `rmpopt-table`, with the path that answered.
     pub table: Got<(String, RmpoptTable)>,
     /// SNP guests among processes.
@@ -113,6 +116,7 @@ impl System {
             asids: params::asids(root),
             table: table(root, ours || deep),
             guests: guests::guests(root),
+            emulated: root.names(FILES).map(|names| names.iter().any(|name| name == "emu")),
             log: klog::read(root),
             cpus,
             stats,

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use super::error::Why;
 use crate::number::decimal;
 
+/// The folder of our module's files.
+pub(super) const FILES: &str = "/sys/kernel/debug/x86/rmpopt";
 /// Where our module's counters are.
 pub const STATS: &str = "/sys/kernel/debug/x86/rmpopt/stats";
 /// Where our module says how far it is with each region.

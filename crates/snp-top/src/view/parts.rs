@@ -63,7 +63,7 @@ pub(super) fn title(canvas: &mut Canvas<'_>, area: Rect, model: &mut Model) {
         return;
     };
     let state = &sample.state;
-    if state.driver.emulated {
+    if state.driver.emulated == Some(true) {
         text += "  EMULATED";
     }
     if model.is_paused() {
