@@ -4,6 +4,7 @@ mod debug;
 mod machines;
 mod object;
 mod together;
+mod tool;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -188,6 +189,10 @@ impl Machine {
         }
         for end in self.lab {
             inside.push(lab_table(env, end)?);
+        }
+        if let Some(seconds) = self.tool {
+            inside.extend(tool::program(env)?);
+            inside.extend(tool::lab_snapshots(env, seconds)?);
         }
         Ok(inside)
     }

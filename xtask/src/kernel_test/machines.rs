@@ -17,6 +17,8 @@ pub(crate) struct Machine {
     pub(crate) script: &'static str,
     /// Tables of `rmpopt run --table` that it takes with it: when each run ends.
     pub(crate) lab: &'static [&'static str],
+    /// Whether it takes `rmpopt` with it, and snapshots of the lab's host at these seconds.
+    pub(crate) tool: Option<&'static [u32]>,
     /// The tests that must be passed.
     pub(crate) tests: &'static [&'static str],
     /// What the console must say, also after the script.
@@ -42,6 +44,7 @@ pub(super) const PLAIN: Machine = Machine {
     stock: &[],
     script: "",
     lab: &[],
+    tool: None,
     tests: &[],
     says: &[],
 };
@@ -65,7 +68,7 @@ const fn gate(
     }
 }
 
-pub(crate) const MACHINES: [Machine; 14] = [
+pub(crate) const MACHINES: [Machine; 16] = [
     gate("gate-guest", "max", "4", "REASON='this is a guest: the RMP belongs to its host'"),
     gate(
         "gate-leaf",
@@ -252,6 +255,51 @@ pub(crate) const MACHINES: [Machine; 14] = [
         script: "table.sh",
         tests: &["table.two-guests", "table.one-guest", "table.differ"],
         lab: &["8s", "40s"],
+        ..PLAIN
+    },
+    Machine {
+        name: "tool",
+        memory: 768,
+        settings: "LAST=3 LAB=yes",
+        stock: &["msr", "cpuid"],
+        script: "tool.sh",
+        tests: &[
+            "tool.settled",
+            "tool.guests",
+            "tool.snapshot",
+            "tool.stats",
+            "tool.table",
+            "tool.regions",
+            "tool.no-rmpopt",
+            "tool.emulated",
+            "tool.lab-two-guests",
+            "tool.guest-ends",
+            "tool.lab-one-guest",
+            "tool.gone",
+        ],
+        tool: Some(&[8, 40]),
+        ..PLAIN
+    },
+    Machine {
+        name: "tool-many",
+        smp: "64",
+        memory: 1536,
+        settings: "LAST=63 LAB=no",
+        stock: &["msr", "cpuid"],
+        script: "tool.sh",
+        tests: &[
+            "tool.settled",
+            "tool.guests",
+            "tool.snapshot",
+            "tool.stats",
+            "tool.table",
+            "tool.regions",
+            "tool.no-rmpopt",
+            "tool.emulated",
+            "tool.guest-ends",
+            "tool.gone",
+        ],
+        tool: Some(&[]),
         ..PLAIN
     },
     Machine {
