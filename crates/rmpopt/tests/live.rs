@@ -363,7 +363,8 @@ fn exec_is_the_program_and_nothing_else() {
     // Its files lie at the real places, and nowhere else.
     let run = exec(
         "cat /sys/kernel/debug/x86/rmpopt/regions | head -n 1; cat /sys/module/kvm_amd/parameters/sev_snp; \
-         cat /sys/kernel/config/rmpopt/action; ls /sys/module | grep -c .; ls /proc/driver | grep -c iomem",
+         cat /sys/kernel/config/rmpopt/action; ls /sys/module | grep -c .; ls /proc/driver | grep -c iomem; \
+         cat /sys/fs/cgroup/misc.current; ls /sys/fs/cgroup | grep -c .",
     );
     let text = stdout(&run);
     let lines: Vec<&str> = text.lines().collect();
@@ -375,6 +376,9 @@ fn exec_is_the_program_and_nothing_else() {
         "the machine's own are there too: {text}"
     );
     assert_eq!(lines[4], "0");
+    assert!(lines[5] == "sev 0" && lines[6].starts_with("sev_es "), "{text}");
+    let groups = fs::read_dir("/sys/fs/cgroup").map_or(0, Iterator::count);
+    assert!(lines[7].parse::<usize>().unwrap() >= groups, "{text}");
     assert!(!fs::read_to_string("/proc/self/mountinfo").unwrap().contains("rmpopt:exec"));
     let none = runtime.run(&["host", "exec", "--scenario", "small", "--", "/no/such/program"]);
     assert_eq!(none.status.code(), Some(127), "{none:?}");
@@ -458,6 +462,58 @@ fn programs_that_were_never_written_for_it() {
         assert!((1_040_000..=1_048_576).contains(&mib), "{text}");
     }
     assert!(lines.contains(&"0:  10  32") && lines.contains(&"1:  32  10"), "{text}");
+}
+
+/// `snphost ok` executes CPUID, so what comes from that is this machine's, and rows that follow from a
+/// row that failed are skipped; what comes from MSRs and module parameters is the emulated host's.
+#[test]
+fn snphost_sees_registers_and_parameters() {
+    let test = "snphost_sees_registers_and_parameters";
+    if skip(test) || !has(test, "snphost") {
+        return;
+    }
+    let runtime = Runtime::new();
+    // It knows the contiguous RMP alone.
+    let file = runtime.dir().join("contiguous.toml");
+    let scenario = "schema_version = 1\nname = \"contiguous\"\ndescription = \"4 cores\"\nuntil = \"9s\"\n\
+        [host]\nsockets = 1\ncores_per_socket = 4\nmemory = \"16GiB\"\nrmp = \"contiguous\"\n";
+    fs::write(&file, scenario).unwrap();
+    let exec = |words: &[&str]| {
+        let base = ["host", "exec", "--scenario", file.to_str().unwrap(), "--speed", "0", "--"];
+        runtime.run(&[&base[..], words].concat())
+    };
+    let status = exec(&[env!("CARGO_BIN_EXE_rmpopt"), "status", "--json"]);
+    let status: Value = serde_json::from_slice(&status.stdout).unwrap();
+    let edge = |edge: &str| {
+        let text = status["rmp"]["ranges"][0][edge].as_str().unwrap();
+        u64::from_str_radix(text.trim_start_matches("0x"), 16).unwrap()
+    };
+    let told = stdout(&exec(&["snphost", "ok"]));
+    let row = |name: &str| {
+        let line = told.lines().find(|line| line.contains(name));
+        line.unwrap_or_else(|| panic!("{name} is not in {told}"))
+    };
+    // SME and SNP_EN, where CPUID shows SME and SEV-SNP.
+    assert!(!told.contains("Disabled in MSR") && !told.contains("MSR read failed"), "{told}");
+    let mut seen = told.matches("Enabled in MSR").count();
+    for name in ["SEV enabled in KVM", "SEV-ES enabled in KVM", "SEV-SNP enabled in KVM"] {
+        let row = row(name);
+        if !row.contains("SKIP") {
+            assert!(row.contains("PASS") && row.contains(": enabled"), "{row}");
+            seen += 1;
+        }
+    }
+    let row = row(if told.contains("RMP table addresses") { "RMP table addresses" } else { "RMP table" });
+    if !row.contains("SKIP") {
+        let (base, end) = (edge("start"), edge("last"));
+        let shown = row.contains(&format!("{base} - {end}"))
+            || row.contains(&format!("{base:#x} - {end:#x}"));
+        assert!(row.contains("PASS") && shown, "{base} {end} in {row}");
+        seen += 1;
+    }
+    if seen == 0 {
+        println!("skipped: {test}: CPUID and /dev/kvm of this machine leave no row to snphost");
+    }
 }
 
 #[test]

@@ -18,13 +18,15 @@ use crate::error::{Doing as _, HostError};
 use crate::mount::private_mounts;
 
 /// What is shown, below the host's root and below `/`.
-const SHOWN: [&str; 13] = [
+const SHOWN: [&str; 15] = [
     "dev/cpu",
     "proc/cpuinfo",
     "proc/iomem",
     "sys/devices/system/cpu",
     "sys/devices/system/memory",
     "sys/devices/system/node",
+    "sys/fs/cgroup/misc.capacity",
+    "sys/fs/cgroup/misc.current",
     "sys/kernel/config/rmpopt",
     "sys/kernel/debug/rmpopt",
     "sys/kernel/debug/x86/rmpopt",

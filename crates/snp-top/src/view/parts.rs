@@ -122,7 +122,8 @@ pub(super) fn total(canvas: &mut Canvas<'_>, area: Rect, model: &mut Model) {
     let Some(sample) = model.shown() else { return };
     let memory = &sample.state.memory;
     if memory.ram_bytes == 0 {
-        canvas.text(area, 1, 0, "memory: not known (needs root, or a kernel log)", canvas.fair());
+        let why = format!("memory: not known{}", needs_root(model, "ram"));
+        canvas.text(area, 1, 0, &why, canvas.fair());
         return;
     }
     let of = |kind: RegionKind| memory.by_state.get(kind.word()).copied().unwrap_or(0);
@@ -198,6 +199,14 @@ pub(super) fn nodes(canvas: &mut Canvas<'_>, area: Rect, model: &Model) {
     }
 }
 
+/// What is to be said of a fact if root alone may read it.
+fn needs_root(model: &Model, fact: &str) -> &'static str {
+    let forbidden = model
+        .shown()
+        .is_some_and(|sample| sample.state.needs_root.iter().any(|known| *known == fact));
+    if forbidden { " (needs root)" } else { "" }
+}
+
 /// A counter, or `?`.
 fn counter(model: &Model, name: &str) -> String {
     let stats = model.shown().map(|sample| &sample.state.driver.stats);
@@ -219,16 +228,19 @@ pub(super) fn driver(canvas: &mut Canvas<'_>, area: Rect, model: &Model) {
         let stats = sample.state.sources.iter().find(|source| source.fact == "driver-stats");
         let why = match driver.kind {
             DriverKind::Ours => match stats.map(|stats| stats.state) {
-                Some("forbidden") => "its counters cannot be read (debugfs needs root)",
                 Some("absent") => "its counters are not there (is debugfs mounted?)",
                 Some("malformed") => "its counters cannot be understood",
                 _ => "its counters cannot be read",
             },
             DriverKind::Upstream => "AMD's series counts nothing",
             DriverKind::None => "no driver: nothing is optimised, nothing is taken",
-            DriverKind::Unknown => "not known who runs RMPOPT (needs root)",
+            DriverKind::Unknown => "not known who runs RMPOPT",
         };
-        canvas.text(area, 1, 1, why, canvas.fair());
+        let rights = match driver.kind {
+            DriverKind::Ours | DriverKind::Unknown => needs_root(model, "driver-stats"),
+            _ => "",
+        };
+        canvas.text(area, 1, 1, &format!("{why}{rights}"), canvas.fair());
         return;
     }
     let taken = model.rates.map_or_else(
