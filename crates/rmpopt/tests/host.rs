@@ -62,6 +62,16 @@ fn facts_of_a_big_host() {
     assert_eq!(at("/rmp/kind"), "segmented");
     assert_eq!(at("/rmp/uncovered_bytes"), 0);
     assert_eq!((at("/cpus/online"), at("/cpus/cores")), (1024.into(), 512.into()));
+    assert_eq!(at("/cpus/sockets"), 2);
+    // The same where CPUs have lists of their socket's, which are looked at first.
+    for cpu in [0, 256] {
+        let list = if cpu == 0 { "0-255,512-767\n" } else { "256-511,768-1023\n" };
+        let topology = format!("sys/devices/system/cpu/cpu{cpu}/topology");
+        std::fs::write(dir.path().join(&topology).join("package_cpus_list"), list).unwrap();
+        let id = dir.path().join(&topology).join("physical_package_id");
+        std::fs::write(id, "7\n").unwrap();
+    }
+    assert_eq!(json(&["status", "--json", "--root", root])["cpus"]["sockets"], 2);
     assert_eq!((at("/rmpopt/cores_asked"), at("/rmpopt/cores_enabled")), (512.into(), 512.into()));
     let tib = 1u64 << 40;
     assert_eq!(at("/memory/ram_bytes"), 12 * tib);

@@ -503,7 +503,8 @@ fn snphost_sees_registers_and_parameters() {
             seen += 1;
         }
     }
-    let row = row(if told.contains("RMP table addresses") { "RMP table addresses" } else { "RMP table" });
+    let row =
+        row(if told.contains("RMP table addresses") { "RMP table addresses" } else { "RMP table" });
     if !row.contains("SKIP") {
         let (base, end) = (edge("start"), edge("last"));
         let shown = row.contains(&format!("{base} - {end}"))

@@ -1,6 +1,6 @@
 //! `/sys/devices/system/cpu`: which CPUs there are, and which share a core.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::error::{Got, ReadError, Why};
 use super::root::Root;
@@ -29,7 +29,7 @@ pub struct Cpus {
 
 /// A one-line list of CPUs.
 pub(super) fn list(root: &Root, path: &str) -> Got<CpuList> {
-    let text = root.text(path)?;
+    let text = root.line(path)?;
     CpuList::parse(&text)
         .map_err(|e| ReadError::new(path, Why::malformed(1, e.expected(), text.trim())))
 }
@@ -44,9 +44,9 @@ impl Cpus {
             return Err(ReadError::new(&online_path, why));
         }
         let present = optional(list(root, &format!("{CPU}/present")))?;
-        let (mut cores, mut packages) = (BTreeMap::new(), std::collections::BTreeSet::new());
+        let mut cores = BTreeMap::new();
         // A core's list names its other CPUs: their own files would say the same.
-        let mut told = std::collections::BTreeSet::new();
+        let mut told = BTreeSet::new();
         for cpu in online.iter() {
             if told.remove(&cpu) {
                 continue;
@@ -54,10 +54,6 @@ impl Cpus {
             let topology = format!("{CPU}/cpu{cpu}/topology");
             let siblings = optional(list(root, &format!("{topology}/thread_siblings_list")))?;
             let Some(siblings) = siblings else { break };
-            let path = format!("{topology}/physical_package_id");
-            if let Some(package) = optional(root.text(&path))? {
-                packages.insert(package.trim().to_owned());
-            }
             let Some(first) = siblings.iter().next().filter(|first| *first < MAX_CPUS) else {
                 let why = Why::malformed(1, "a list with this CPU", "an empty list");
                 return Err(ReadError::new(&topology, why));
@@ -67,9 +63,40 @@ impl Cpus {
             }
             cores.entry(first).or_insert(siblings);
         }
-        let sockets = (!packages.is_empty()).then_some(packages.len() as u32);
+        let sockets = match sockets_by_list(root, &online)? {
+            None => sockets_by_id(root, cores.keys())?,
+            known => known,
+        };
         Ok(Self { online, present, cores, sockets })
     }
+}
+
+/// Sockets, by the list of CPUs that one CPU of each has: two files instead of one for each core.
+fn sockets_by_list(root: &Root, online: &CpuList) -> Got<Option<u32>> {
+    let (mut told, mut sockets) = (BTreeSet::new(), 0);
+    for cpu in online.iter() {
+        if told.contains(&cpu) {
+            continue;
+        }
+        let list = optional(list(root, &format!("{CPU}/cpu{cpu}/topology/package_cpus_list")))?;
+        let fits = |list: &CpuList| list.len() <= MAX_LOOKED_AT && list.contains(cpu);
+        let Some(list) = list.filter(fits) else { return Ok(None) };
+        told.extend(list.iter());
+        sockets += 1;
+    }
+    Ok(Some(sockets))
+}
+
+/// Sockets, by their numbers.
+fn sockets_by_id<'a>(root: &Root, cores: impl Iterator<Item = &'a u32>) -> Got<Option<u32>> {
+    let mut sockets = BTreeSet::new();
+    for cpu in cores {
+        let id = root.line(&format!("{CPU}/cpu{cpu}/topology/physical_package_id"));
+        if let Some(id) = optional(id)? {
+            sockets.insert(id.trim().to_owned());
+        }
+    }
+    Ok((!sockets.is_empty()).then_some(sockets.len() as u32))
 }
 
 /// What is absent is `None`; other failures stay.

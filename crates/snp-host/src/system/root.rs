@@ -86,6 +86,19 @@ impl Root {
             .map_err(|why| ReadError::new(path, why))
     }
 
+    /// The text of a file of one line.
+    pub(super) fn line(&self, path: &str) -> Got<String> {
+        let bytes = match &self.kind {
+            Kind::Live(tree) | Kind::Tree(tree) => tree.line(path, MAX_INTERFACE_BYTES),
+            Kind::Snapshot(record) => record.text(path, MAX_INTERFACE_BYTES),
+        };
+        let got = bytes
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .map_err(|why| ReadError::new(path, why));
+        self.keep_text(path, &got);
+        got
+    }
+
     /// The first `N` bytes of a text, not kept in the record.
     pub(super) fn head<const N: usize>(&self, path: &str) -> Got<String> {
         let bytes = match &self.kind {

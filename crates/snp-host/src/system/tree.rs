@@ -99,6 +99,24 @@ impl Tree {
         if bytes.len() as u64 > limit { Err(Why::TooLarge { limit }) } else { Ok(bytes) }
     }
 
+    /// A file of one line, which ends with it: nobody is asked whether there is more.
+    pub(super) fn line(&self, path: &str, limit: u64) -> Result<Vec<u8>, Why> {
+        let (mut file, _) = self.file(path)?;
+        let (mut bytes, mut part) = (Vec::new(), [0; 4096]);
+        while bytes.last() != Some(&b'\n') {
+            match file.read(&mut part) {
+                Ok(0) => break,
+                Ok(length) => bytes.extend_from_slice(part.get(..length).unwrap_or_default()),
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(io_why(&e)),
+            }
+            if bytes.len() as u64 > limit {
+                return Err(Why::TooLarge { limit });
+            }
+        }
+        Ok(bytes)
+    }
+
     /// The first bytes of a file, `N` at most.
     pub(super) fn head<const N: usize>(&self, path: &str) -> Result<Vec<u8>, Why> {
         let (file, _) = self.file(path)?;

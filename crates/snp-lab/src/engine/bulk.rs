@@ -371,7 +371,7 @@ impl Engine<'_> {
                     *settled = at;
                 }
             }
-            _ => {}
+            Effect::OneByOne => {}
         }
     }
 }

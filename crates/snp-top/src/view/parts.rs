@@ -201,9 +201,7 @@ pub(super) fn nodes(canvas: &mut Canvas<'_>, area: Rect, model: &Model) {
 
 /// What is to be said of a fact if root alone may read it.
 fn needs_root(model: &Model, fact: &str) -> &'static str {
-    let forbidden = model
-        .shown()
-        .is_some_and(|sample| sample.state.needs_root.iter().any(|known| *known == fact));
+    let forbidden = model.shown().is_some_and(|sample| sample.state.needs_root.contains(&fact));
     if forbidden { " (needs root)" } else { "" }
 }
 
