@@ -38,8 +38,9 @@ const TARGETS: [(&str, &[&str]); 6] = [
 /// A small snapshot to begin with; the others begin with samples of `tests/data`.
 const SNAPSHOT: &str = r##"{"format":"rmpopt-snapshot","version":1,"taken_s":1,"deep":false,"redacted":false,"items":{"/proc/iomem":{"text":"00001000-1ffffffff : System RAM\n"},"/sys/devices/system/cpu/online":{"text":"0-1\n"},"/sys/devices/system/cpu/cpu0/topology/thread_siblings_list":{"text":"0-1\n"},"/sys/devices/system/node":{"names":["node0"]},"/sys/devices/system/node/node0":{"names":["memory0","memory1"]},"/sys/devices/system/memory/block_size_bytes":{"text":"80000000\n"},"/sys/kernel/debug/x86/rmpopt/stats":{"text":"rmpopt.executed 1\n"},"/sys/kernel/debug/x86/rmpopt/regions":{"text":"# policy tracked, runs, first pass over, last change 5 ms ago\n0 1024 clean 1\n"},"/sys/kernel/debug/x86/rmpopt/rmpopt-table":{"text":"Memory @  0GB: CPU(s): 0-1\n"},"/dev/cpu/0/msr":{"at":{"3221291024":{"Ok":"0000fc0300000000"}}},"/dev/cpu/0/cpuid":{"at":{"0":{"Ok":"100000004175746863414d44656e7469"}}},"/proc":{"names":["7"]},"/proc/7/cmdline":{"text":"qemu\u0000-name\u0000a\u0000-m\u00001G\u0000-object\u0000sev-snp-guest\u0000"},"/sys/fs/cgroup/misc.current":{"text":"sev_es 1\n"},"/sys/fs/cgroup/misc.capacity":{"text":"sev_es 9\n"},"/sys/module":{"names":["rmpopt"]},"/sys/module/rmpopt":{"names":["parameters"]},"/sys/module/rmpopt/parameters":{"names":["policy"]},"/sys/module/rmpopt/parameters/policy":{"text":"tracked\n"},"/dmesg.txt":{"text":"[    0.1] SEV-SNP: RMP table physical range [0x4000000 - 0x5ffffff]\n"}}}"##;
 
-/// What libFuzzer gets: no input larger than this, none slower, no more memory.
-const LIMITS: [&str; 3] = ["-max_len=65536", "-timeout=10", "-rss_limit_mb=2048"];
+/// What libFuzzer gets: no input larger than this, none slower (by the clock: a busy host needs room), no
+/// more memory.
+const LIMITS: [&str; 3] = ["-max_len=65536", "-timeout=60", "-rss_limit_mb=2048"];
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 
 /// What a run of one target came to.
