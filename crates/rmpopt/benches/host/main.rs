@@ -4,25 +4,63 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a bench")]
 #![allow(dead_code, reason = "helpers of tests")]
 
-#[path = "../tests/exporter/mod.rs"]
+#[path = "../../tests/exporter/mod.rs"]
 mod exporter;
-#[path = "../tests/fake_host/mod.rs"]
+#[path = "../../tests/fake_host/mod.rs"]
 mod fake_host;
+#[path = "../../tests/live_host/mod.rs"]
+mod live_host;
+mod process;
+mod terminal;
 
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
-use std::time::Instant;
+use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
 use crate::exporter::Exporter;
+use crate::live_host::Host;
 
-/// A row's name, what one unit of work is, and the nanoseconds that are promised for it.
-type Subject = (&'static str, &'static str, u64);
+/// What is counted.
+#[derive(Clone, Copy)]
+enum Count {
+    Ns,
+    Kib,
+    Series,
+}
 
-const SCRAPE: Subject = ("scrape, CPU time", "scrape", 1_000_000);
-const SNAPSHOT: Subject = ("status from a snapshot", "run", 150_000_000);
-const TREE: Subject = ("status from files", "run", 500_000_000);
+/// A row: its name, what one unit of work is, what is counted, and how much of it is promised.
+#[derive(Clone, Copy)]
+struct Subject {
+    row: &'static str,
+    unit: &'static str,
+    count: Count,
+    promised: f64,
+}
+
+const fn time(row: &'static str, unit: &'static str, promised: f64) -> Subject {
+    Subject { row, unit, count: Count::Ns, promised }
+}
+
+const fn memory(row: &'static str) -> Subject {
+    Subject { row, unit: "run", count: Count::Kib, promised: 65536.0 }
+}
+
+const SNAPSHOT: [Subject; 2] =
+    [time("status from a snapshot", "run", 150e6), memory("status from a snapshot, memory")];
+const FILES: [Subject; 2] =
+    [time("status from files", "run", 500e6), memory("status from files, memory")];
+const MOUNTED: [Subject; 2] =
+    [time("status, mounted host", "run", 500e6), memory("status, mounted host, memory")];
+const SCRAPE: Subject = time("scrape, CPU time", "scrape", 1e6);
+const SERIES: Subject =
+    Subject { row: "scrape, series", unit: "scrape", count: Count::Series, promised: 200.0 };
+/// A hundredth of a core.
+const TOP: Subject = time("top, mounted host, CPU time", "second", 10e6);
+const TOP_BUSY: Subject = time("top, all changes, CPU time", "second", 10e6);
+
+/// A host of 1,024 CPUs and 12 TiB.
+const SCENARIO: &str = "idle-12t";
 
 struct Bench {
     quick: bool,
@@ -36,108 +74,129 @@ fn main() -> ExitCode {
     let only = args.iter().position(|arg| arg == "--only").and_then(|at| args.get(at + 1));
     let mut bench =
         Bench { quick: has("--quick"), only: only.cloned().unwrap_or_default(), rows: Vec::new() };
-    bench.run();
+    bench.files();
+    bench.mounted();
     let missed = bench.rows.iter().filter(|row| row["verdict"] == "missed").count();
     if has("--json") {
         let report = json!({ "schema_version": 1, "quick": bench.quick, "rows": bench.rows });
         println!("{report:#}");
     } else {
-        for row in &bench.rows {
-            println!(
-                "{:<28} {:>12.1} {:>12.1}  {:<10} {:>7.3}  {:<8} {}",
-                row["row"].as_str().unwrap(),
-                row["ours_ns"].as_f64().unwrap(),
-                row["other_ns"].as_f64().unwrap(),
-                row["unit"].as_str().unwrap(),
-                row["ratio"].as_f64().unwrap(),
-                row["limit"].as_str().unwrap(),
-                row["verdict"].as_str().unwrap(),
-            );
-        }
+        bench.rows.iter().for_each(print);
     }
     ExitCode::from(u8::from(missed > 0))
 }
 
+fn print(row: &Value) {
+    let text = |field: &str| row[field].as_str().unwrap();
+    if let Some(why) = row["skipped"].as_str() {
+        return println!("{:<30} skipped: {why}", text("row"));
+    }
+    let number = |field: &str| row[field].as_f64().unwrap();
+    println!(
+        "{:<30} {:>12.0} {:>12.0}  {:<10} {:>7.3}  {:<8} {}",
+        text("row"),
+        number("ours"),
+        number("promised"),
+        format!("{}/{}", text("counts"), text("unit")),
+        number("ratio"),
+        text("limit"),
+        text("verdict"),
+    );
+}
+
 impl Bench {
-    fn wants(&self, subject: Subject) -> bool {
-        subject.0.contains(&self.only)
+    fn wants(&self, subjects: &[Subject]) -> bool {
+        subjects.iter().any(|subject| subject.row.contains(&self.only))
     }
 
-    fn row(&mut self, (row, unit, promised): Subject, ours: f64) {
-        let ratio = ours / promised as f64;
+    fn row(&mut self, subject: Subject, ours: f64) {
+        let ratio = ours / subject.promised;
+        let counts = match subject.count {
+            Count::Ns => "ns",
+            Count::Kib => "KiB",
+            Count::Series => "series",
+        };
         self.rows.push(json!({
-            "row": row, "unit": unit, "ours_ns": ours, "other_ns": promised, "ratio": ratio,
-            "ratio_is": "ours_ns / other_ns", "limit": "<= 1.00",
+            "row": subject.row, "unit": subject.unit, "counts": counts,
+            "ours": ours, "promised": subject.promised,
+            "ratio": ratio, "ratio_is": "ours / promised", "limit": "<= 1.00",
             "verdict": if ratio <= 1.0 { "holds" } else { "missed" },
         }));
     }
 
-    fn run(&mut self) {
-        if ![SCRAPE, SNAPSHOT, TREE].into_iter().any(|subject| self.wants(subject)) {
+    fn skip(&mut self, subjects: &[Subject], why: &str) {
+        for subject in subjects {
+            self.rows.push(json!({ "row": subject.row, "verdict": "skipped", "skipped": why }));
+        }
+    }
+
+    /// Rows on a host of files.
+    fn files(&mut self) {
+        let all = [&SNAPSHOT[..], &FILES, &[SCRAPE, SERIES, TOP_BUSY]].concat();
+        if !self.wants(&all) {
             return;
         }
-        let dir = tempfile::tempdir().unwrap();
+        let dir = fake_host::dir();
         let (tree, file) = (dir.path().join("tree"), dir.path().join("s.json"));
         fake_host::write(&tree);
-        let (tree, file) = (tree.to_str().unwrap(), file.to_str().unwrap());
-        rmpopt(&["snapshot", "--root", tree, "-o", file]);
-        let rounds = if self.quick { 3 } else { 21 };
-        if self.wants(SNAPSHOT) {
-            let time = median(rounds, || rmpopt(&["status", "--json", "--from", file]));
-            self.row(SNAPSHOT, time);
+        let (root, file) = (tree.to_str().unwrap(), file.to_str().unwrap());
+        process::run(&["snapshot", "--root", root, "-o", file]);
+        self.status(SNAPSHOT, &["status", "--json", "--from", file]);
+        self.status(FILES, &["status", "--json", "--root", root]);
+        if self.wants(&[SCRAPE, SERIES]) {
+            self.scrape(root);
         }
-        if self.wants(TREE) {
-            let time = median(rounds, || rmpopt(&["status", "--json", "--root", tree]));
-            self.row(TREE, time);
+        fake_host::belief_changes(&tree);
+        self.top(TOP_BUSY, &tree);
+    }
+
+    /// Rows on an emulated host that is up, its clock that of the wall.
+    fn mounted(&mut self) {
+        let all = [&MOUNTED[..], &[TOP]].concat();
+        if !self.wants(&all) {
+            return;
         }
-        if self.wants(SCRAPE) {
-            let time = scrape(tree, if self.quick { 200 } else { 5_000 });
-            self.row(SCRAPE, time);
+        if let Some(why) = live_host::cannot_mount() {
+            return self.skip(&all, why);
+        }
+        let host = Host::up(SCENARIO, &[]);
+        self.status(MOUNTED, &["status", "--json", "--root", host.root.to_str().unwrap()]);
+        self.top(TOP, &host.root);
+    }
+
+    fn status(&mut self, [time, memory]: [Subject; 2], args: &[&str]) {
+        if self.wants(&[time, memory]) {
+            let taken = process::median(if self.quick { 3 } else { 21 }, || process::run(args));
+            self.row(time, taken);
+            self.row(memory, process::peak_kib(args) as f64);
         }
     }
-}
 
-fn rmpopt(args: &[&str]) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rmpopt"));
-    command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    assert!(command.status().unwrap().success(), "{args:?}");
-}
-
-/// Wall-clock nanoseconds.
-fn median(rounds: usize, mut work: impl FnMut()) -> f64 {
-    work();
-    let mut times: Vec<f64> = (0..rounds)
-        .map(|_| {
-            let begun = Instant::now();
-            work();
-            begun.elapsed().as_nanos() as f64
-        })
-        .collect();
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
-}
-
-/// CPU time of the exporter for one scrape, all of its threads, the kernel's part included.
-fn scrape(tree: &str, scrapes: u32) -> f64 {
-    // No reading of the host falls in between.
-    let exporter = Exporter::start(&["--root", tree, "--interval", "1d"]);
-    for _ in 0..50 {
-        exporter.metrics();
+    fn scrape(&mut self, root: &str) {
+        let scrapes = if self.quick { 200 } else { 5_000 };
+        // No reading of the host falls in between.
+        let exporter = Exporter::start(&["--root", root, "--interval", "1d"]);
+        for _ in 0..50 {
+            exporter.metrics();
+        }
+        let process = exporter.process.0.id();
+        let before = process::cpu_ns(process);
+        for _ in 0..scrapes {
+            exporter.metrics();
+        }
+        let taken = process::cpu_ns(process) - before;
+        self.row(SCRAPE, taken as f64 / f64::from(scrapes));
+        let page = exporter.metrics();
+        let series = page.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+        self.row(SERIES, series.count() as f64);
     }
-    let process = exporter.process.0.id();
-    let before = cpu_ns(process);
-    for _ in 0..scrapes {
-        exporter.metrics();
-    }
-    (cpu_ns(process) - before) as f64 / f64::from(scrapes)
-}
 
-/// Nanoseconds on a CPU of all threads, as the scheduler counts them.
-fn cpu_ns(process: u32) -> u64 {
-    let tasks = Path::new("/proc").join(process.to_string()).join("task");
-    let of = |task: std::io::Result<std::fs::DirEntry>| {
-        let text = std::fs::read_to_string(task.unwrap().path().join("schedstat")).unwrap();
-        text.split(' ').next().unwrap().parse::<u64>().unwrap()
-    };
-    std::fs::read_dir(tasks).unwrap().map(of).sum()
+    fn top(&mut self, subject: Subject, root: &Path) {
+        if self.wants(&[subject]) {
+            match terminal::top(root, if self.quick { 3 } else { 20 }) {
+                Ok(taken) => self.row(subject, taken),
+                Err(why) => self.skip(&[subject], &why),
+            }
+        }
+    }
 }
