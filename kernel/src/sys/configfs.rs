@@ -8,7 +8,9 @@ use core::marker::PhantomData;
 use core::ptr::{null, null_mut};
 
 use kernel::page::PAGE_SIZE;
-use kernel::{bindings, container_of, error::to_result, prelude::*, static_lock_class, types::Opaque};
+use kernel::{
+    bindings, container_of, error::to_result, prelude::*, static_lock_class, types::Opaque,
+};
 
 /// What the files of a folder are about.
 pub(crate) trait Texts: Send + Sync + 'static {

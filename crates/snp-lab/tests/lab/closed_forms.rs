@@ -113,8 +113,8 @@ fn the_first_pass_over_twelve_tebibytes_is_what_the_windows_say() {
     assert_eq!(bases, [0, 14 + 6_144]);
     let with_ram = 2 * 2_048 - 14;
     assert_eq!(tracked.host.window_regions, with_ram);
-    assert_eq!(tracked.rmpopt.leader, u64::from(with_ram));
-    assert_eq!(tracked.rmpopt.followers, 3 * (u64::from(with_ram) - 64 - 3));
+    assert_eq!(tracked.rmpopt.leader, with_ram);
+    assert_eq!(tracked.rmpopt.followers, 3 * (with_ram - 64 - 3));
     let v10 = of(PolicyName::V10, &mut setup);
     assert_eq!(v10.host.window_regions, 2_048 - 14);
     assert_eq!((v10.rmpopt.leader, v10.rmpopt.followers), (2_048, 7 * 2_048));
