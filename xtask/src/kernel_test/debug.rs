@@ -69,7 +69,7 @@ const OWN: [Machine; 3] = [
 const fn shared(flavour: Flavour) -> &'static [&'static str] {
     match flavour {
         Flavour::Stock => &[],
-        Flavour::Debug => &["probes", "operator", "reload", "emulated", "threads"],
+        Flavour::Debug => &["probes", "operator"],
         Flavour::Kasan => &["emulated", "trap", "operator", "threads", "sizes", "probes"],
     }
 }
