@@ -16,6 +16,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use self::machines::{MACHINES, Machine};
+pub(crate) use self::together::ONLY_TOGETHER;
 use crate::kernel_boot::{Boot, Console};
 use crate::kernel_env::{self, KernelEnv, repository};
 use crate::kernel_module::{Module, Strictness};
@@ -33,6 +34,9 @@ pub(crate) struct Args {
     /// Machines that run at once [default: as many as there are CPUs]
     #[arg(long)]
     jobs: Option<usize>,
+    /// Boot a machine in which something went wrong once more, alone, and count only that
+    #[arg(long)]
+    again: bool,
     /// Seconds after which a boot is given up
     #[arg(long, default_value_t = 600)]
     limit: u64,

@@ -1,5 +1,6 @@
 //! The module in real kernels, by `cargo xtask kernel-test`, where its environment can be made.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -7,6 +8,7 @@ use anyhow::{Result, bail};
 use super::tests::tee;
 use super::{Ci, Outcome};
 use crate::kernel_env::UNAVAILABLE;
+use crate::kernel_test::ONLY_TOGETHER;
 use crate::process::is_installed;
 
 /// After so long the stock kernel is given up: the machine is too slow for it.
@@ -48,7 +50,7 @@ fn test(ci: &mut Ci, limit: Duration, options: &[&str]) -> Result<Outcome> {
     let mut command = ci.program("timeout");
     // What it runs is told, too, so that no machine is left behind.
     command.args(["--kill-after=30", &limit.as_secs().to_string(), "cargo", "xtask"]);
-    command.args(["kernel-test", "--limit", BOOT_LIMIT]).args(options);
+    command.args(["kernel-test", "--again", "--limit", BOOT_LIMIT]).args(options);
     let (lines, succeeded) = tee(&mut command)?;
     let (passed, failed) = outcomes(&lines);
     ci.totals.passed += passed;
@@ -65,20 +67,28 @@ fn test(ci: &mut Ci, limit: Duration, options: &[&str]) -> Result<Outcome> {
         ci.totals.failed += failed;
         bail!("kernel-test failed: {failed} of {} tests", passed + failed);
     }
-    Ok(Outcome::Passed(format!("{passed} tests in machines")))
+    let only_together = lines.iter().filter(|line| line.starts_with(ONLY_TOGETHER)).cloned();
+    let told: Vec<String> =
+        [format!("{passed} tests in machines")].into_iter().chain(only_together).collect();
+    Ok(Outcome::Passed(told.join("; ")))
 }
 
-/// How many tests in machines passed and failed. A console that is shown once more is indented.
+/// How many tests in machines passed and failed: of a machine that was booted twice, the second time. A
+/// console that is shown once more is indented.
 fn outcomes(lines: &[String]) -> (u64, u64) {
-    let mut counts = (0, 0);
+    let (mut machines, mut machine) = (BTreeMap::new(), "");
     for line in lines {
-        match line.strip_prefix("    test: ") {
-            Some(test) if test.ends_with(" ok") => counts.0 += 1,
-            Some(_) => counts.1 += 1,
-            None => {}
+        if let Some((name, _)) =
+            line.strip_prefix("machine ").and_then(|rest| rest.split_once(": -smp "))
+        {
+            machine = name;
+            machines.insert(name, (0, 0));
+        } else if let Some(test) = line.strip_prefix("    test: ") {
+            let counts = machines.entry(machine).or_default();
+            if test.ends_with(" ok") { counts.0 += 1 } else { counts.1 += 1 }
         }
     }
-    counts
+    machines.values().fold((0, 0), |all: (u64, u64), counts| (all.0 + counts.0, all.1 + counts.1))
 }
 
 #[cfg(test)]
@@ -95,5 +105,21 @@ mod tests {
             "    | test: gate.enodev ok",
         ];
         assert_eq!(outcomes(&lines.map(str::to_owned)), (1, 1));
+    }
+
+    #[test]
+    fn of_a_machine_that_was_booted_twice_the_second_time_counts() {
+        let lines = [
+            "machine gate: -smp 4, 5.0 s",
+            "    test: gate.enodev ok",
+            "    test: gate.log FAILED: cmp gives 1",
+            "machine trap: -smp 4, 5.0 s",
+            "    test: trap.v10 ok",
+            "machine gate: once more, alone",
+            "machine gate: -smp 4, 3.0 s",
+            "    test: gate.enodev ok",
+            "    test: gate.log ok",
+        ];
+        assert_eq!(outcomes(&lines.map(str::to_owned)), (3, 0));
     }
 }

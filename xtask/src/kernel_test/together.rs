@@ -10,6 +10,9 @@ use anyhow::Result;
 use super::{Args, Machine};
 use crate::kernel_env::KernelEnv;
 
+/// Begins a line on what went wrong beside other machines and not alone.
+pub(crate) const ONLY_TOGETHER: &str = "not when alone: ";
+
 /// Boots these machines, as many at once as there are CPUs or as was asked for; what went wrong in
 /// them, in their order.
 pub(super) fn boot(
@@ -39,8 +42,32 @@ pub(super) fn boot(
     let mut outcomes = outcomes.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     outcomes.sort_by_key(|(place, _)| *place);
     let mut all = Vec::new();
-    for (_, wrong) in outcomes {
-        all.extend(wrong?);
+    for (place, wrong) in outcomes {
+        let wrong = wrong?;
+        let again = place.and_then(|place| machines.get(place)).filter(|_| args.again);
+        match again.filter(|_| !wrong.is_empty()) {
+            Some(machine) => all.extend(alone(args, env, checker, machine, wrong)?),
+            None => all.extend(wrong),
+        }
     }
     Ok(all)
+}
+
+/// Boots a machine once more, with nothing beside it: what goes wrong then counts.
+fn alone(
+    args: &Args,
+    env: &KernelEnv,
+    checker: &Path,
+    machine: &Machine,
+    before: Vec<String>,
+) -> Result<Vec<String>> {
+    println!("machine {}: once more, alone", machine.name);
+    let (told, wrong) = machine.test(args, env, checker)?;
+    print!("{told}");
+    if wrong.is_empty() {
+        for line in before {
+            println!("{ONLY_TOGETHER}{line}");
+        }
+    }
+    Ok(wrong)
 }
