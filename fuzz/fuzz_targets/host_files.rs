@@ -1,11 +1,11 @@
-//! The files that describe a host: kernel log with its memory map, lscpu, numactl -H, lists of CPUs,
+//! The files that describe a host: kernel log with its memory map, lscpu, numactl -H, hwloc's XML, lists of CPUs,
 //! command lines of guests.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use snp_host::state::{HostState, doctor};
 use snp_host::system::{System, of_cmdline};
-use snp_host::{CpuList, FileKind, KernelFacts, Lscpu, MemoryMap, Numactl, text_from_bytes};
+use snp_host::{CpuList, FileKind, Hwloc, KernelFacts, Lscpu, MemoryMap, Numactl, text_from_bytes};
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(text) = text_from_bytes("f", bytes.to_vec()) else { return };
@@ -13,6 +13,7 @@ fuzz_target!(|bytes: &[u8]| {
     let _ = KernelFacts::parse("f", &text);
     let _ = Lscpu::parse("f", &text);
     let _ = Numactl::parse("f", &text);
+    let _ = Hwloc::parse("f", &text);
     let _ = of_cmdline(1, &text);
     if let Ok(list) = CpuList::parse(&text) {
         assert_eq!(CpuList::parse(&list.to_string()).as_ref(), Ok(&list));

@@ -31,7 +31,10 @@ const TARGETS: [(&str, &[&str]); 6] = [
     ("cpuid_text", &["cpuid-"]),
     ("rmpopt_table", &["rmpopt-table-", "iomem-"]),
     ("snapshot", &[]),
-    ("host_files", &["dmesg-", "axboe-", "desnoyers-", "proxmox-", "ktransformers-", "qemu-"]),
+    (
+        "host_files",
+        &["dmesg-", "axboe-", "desnoyers-", "proxmox-", "ktransformers-", "qemu-", "lstopo-"],
+    ),
     ("traces", &["alibaba-"]),
 ];
 

@@ -75,6 +75,18 @@ impl CpuList {
         Ok(Self { ranges: joined })
     }
 
+    /// These CPUs, each below [`MAX_CPUS`], in ascending order.
+    pub(crate) fn of(ascending: impl Iterator<Item = u32>) -> Self {
+        let mut ranges: Vec<(u32, u32)> = Vec::new();
+        for cpu in ascending {
+            match ranges.last_mut() {
+                Some((_, end)) if *end + 1 == cpu => *end = cpu,
+                _ => ranges.push((cpu, cpu)),
+            }
+        }
+        Self { ranges }
+    }
+
     /// The ranges, first and last CPU of each, by number.
     pub fn ranges(&self) -> &[(u32, u32)] {
         &self.ranges

@@ -1,7 +1,7 @@
 //! Works out what a text is from what it says.
 
 use crate::log::{after, kernel_version, split};
-use crate::{lscpu, numactl};
+use crate::{hwloc, lscpu, numactl};
 
 /// What a text is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -13,15 +13,20 @@ pub enum FileKind {
     Lscpu,
     /// The output of `numactl --hardware`.
     Numactl,
+    /// hwloc's XML (`lstopo --of xml`).
+    Hwloc,
 }
 
 impl FileKind {
     /// Tells the kind by content; `None` for anything else.
     ///
     /// A text that holds the outputs of several commands counts as the first kind it fits, in the
-    /// order of the variants: keep each command's output in a file of its own.
+    /// order of the variants: keep each command's output in a file of its own. hwloc's XML is known
+    /// by its head.
     pub fn of(text: &str) -> Option<Self> {
-        if text.lines().any(is_log_line) {
+        if hwloc::is_hwloc(text) {
+            Some(Self::Hwloc)
+        } else if text.lines().any(is_log_line) {
             Some(Self::KernelLog)
         } else if text.lines().any(lscpu::is_line) {
             Some(Self::Lscpu)
@@ -73,7 +78,7 @@ pub(crate) fn resembles(text: &str) -> &'static str {
     } else if first.starts_with('{') || first.starts_with("[{") {
         "; it looks like JSON: the plain output of the command is read"
     } else if first.starts_with('<') {
-        "; it looks like XML, which is not read"
+        "; it looks like XML, of which only hwloc's is read"
     } else if first.split(',').count() > 3 {
         "; it looks like CSV, perhaps a trace"
     } else {
@@ -100,6 +105,11 @@ mod tests {
             ("Architecture: x86_64\n  Socket(s):   2", Some(FileKind::Lscpu)),
             ("available: 2 nodes (0-1)", Some(FileKind::Numactl)),
             ("node 0 cpus: 0-15 (16)", Some(FileKind::Numactl)),
+            (
+                "<?xml version=\"1.0\"?>\n<!DOCTYPE x>\n<topology version=\"2.0\">",
+                Some(FileKind::Hwloc),
+            ),
+            ("<domain type='kvm'>", None),
             ("hello", None),
             ("", None),
         ] {

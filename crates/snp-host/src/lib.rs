@@ -54,6 +54,7 @@ pub mod decode;
 mod detect;
 pub mod e820;
 mod host;
+mod hwloc;
 mod input;
 pub mod kernel_log;
 mod log;
@@ -70,6 +71,7 @@ pub use self::cpulist::{CpuList, CpuListError};
 pub use self::detect::FileKind;
 pub use self::e820::{Entry, Kind, LogError, MapSource, MemoryMap, Span};
 pub use self::host::{Found, HostError, HostFiles, Ignored};
+pub use self::hwloc::Hwloc;
 pub use self::input::{
     InputError, MAX_FILE_BYTES, bytes_from, read_bytes, read_text, refuse_packed, text_from_bytes,
 };

@@ -26,13 +26,23 @@ impl CpuShape {
     }
 }
 
-/// Why the output of `lscpu` or `numactl --hardware` could not be read.
+/// Why the output of `lscpu`, `numactl --hardware` or `lstopo` could not be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TopologyError {
     /// The file could not be taken as text.
     #[error(transparent)]
     Input(#[from] InputError),
+    /// A text that is no XML.
+    #[error("{at}: not well-formed: {error}, expected the whole output of `{tool}`")]
+    Xml {
+        /// Where.
+        at: At,
+        /// What the XML reader says.
+        error: String,
+        /// The tool.
+        tool: &'static str,
+    },
     /// A value that is not what its field holds.
     #[error("{at}: {field}: `{value}`, expected {expected}")]
     Malformed {

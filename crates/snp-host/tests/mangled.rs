@@ -15,7 +15,7 @@ use snp_host::system::{
 use snp_host::trace::openb::PodList;
 use snp_host::trace::vms::VmList;
 use snp_host::{
-    FileKind, HostFiles, KernelFacts, Kind, Lscpu, MemoryMap, Numactl, Span, text_from_bytes,
+    FileKind, HostFiles, Hwloc, KernelFacts, Kind, Lscpu, MemoryMap, Numactl, Span, text_from_bytes,
 };
 
 const KERNEL_7: &str = "\
@@ -72,6 +72,7 @@ fn seeds() -> Vec<Vec<u8>> {
         "cpuid-r-amdsev-197.txt",
         "rmpopt-table-commit-message.txt",
         "dmesg-amdsev-176-init.txt",
+        "lstopo-2x4x2-synthetic.xml",
     ]
     .iter()
     .map(|name| fs::read(data(name)).expect("test data"))
@@ -83,7 +84,7 @@ fn seeds() -> Vec<Vec<u8>> {
     seeds
 }
 
-const SEEDS: usize = 12;
+const SEEDS: usize = 13;
 
 /// Every reader on the same bytes; whatever they say, they return.
 fn read_all(bytes: Vec<u8>) {
@@ -93,6 +94,7 @@ fn read_all(bytes: Vec<u8>) {
     let _ = KernelFacts::parse("f", &text);
     let _ = Lscpu::parse("f", &text);
     let _ = Numactl::parse("f", &text);
+    let _ = Hwloc::parse("f", &text);
     let _ = PodList::parse("f", &text);
     let _ = VmList::parse("f", text.as_bytes());
     let _ = (RmpoptTable::parse(&text), ModuleRegions::parse(&text), parse_stats(&text));

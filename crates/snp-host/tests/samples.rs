@@ -95,7 +95,7 @@ fn other_files_are_not_taken_for_a_hosts() {
         "memmap/nvmevirt_issue60_iomem_memmap79G.txt",
         "memmap/utillinux_lsmem_x86_64-16g_all_formats.txt",
         "topology/proxmox_2xEPYC9375F_numastat-m_head.txt",
-        "topology/hwloc_AMD-19h-Zen3-2xEpyc-7763.xml",
+        "vmm/sevctl_guide_virsh_domcapabilities_sev.xml",
         "traces/alibaba_gpu2023_openb_pod_list_default.csv",
         "snphost/aws_ec2_m6a_metal_pass_v1.txt",
         "cpuid/instlatx64_0830F10_K17_Rome_cpu0-1.txt",

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::detect::{FileKind, resembles};
 use crate::e820::{LogError, MemoryMap};
+use crate::hwloc::Hwloc;
 use crate::input::{InputError, read_text};
 use crate::kernel_log::{CpuTopo, KernelFacts, Rmp, SratRange};
 use crate::lscpu::Lscpu;
@@ -23,13 +24,13 @@ pub enum HostError {
     /// A kernel log could not be read.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// The output of `lscpu` or `numactl` could not be read.
+    /// The output of `lscpu`, `numactl` or `lstopo` could not be read.
     #[error(transparent)]
     Topology(#[from] TopologyError),
     /// A file named by the user is none of the kinds read.
     #[error(
-        "{file}: not recognised, expected a kernel log (`dmesg`), the output of `LC_ALL=C lscpu` \
-         or of `numactl --hardware`{hint}"
+        "{file}: not recognised, expected a kernel log (`dmesg`), the output of `LC_ALL=C lscpu`, \
+         `numactl --hardware` or `lstopo --of xml`{hint}"
     )]
     NotRecognised {
         /// The file.
@@ -40,7 +41,7 @@ pub enum HostError {
     /// A directory without any file of the kinds read.
     #[error(
         "{dir}: none of its {files} files is recognised, expected a kernel log (`dmesg`), the \
-         output of `LC_ALL=C lscpu` or of `numactl --hardware`"
+         output of `LC_ALL=C lscpu`, `numactl --hardware` or `lstopo --of xml`"
     )]
     NothingInside {
         /// The directory.
@@ -84,9 +85,9 @@ pub struct Ignored {
 pub struct HostFiles {
     /// The firmware's memory map.
     pub memory: Option<Found<MemoryMap>>,
-    /// The output of `lscpu`.
+    /// The output of `lscpu`, or what hwloc's XML says of the same.
     pub lscpu: Option<Found<Lscpu>>,
-    /// The output of `numactl --hardware`.
+    /// The output of `numactl --hardware`, or what hwloc's XML says of the same.
     pub numactl: Option<Found<Numactl>>,
     /// Where a kernel log says the RMP table is.
     pub rmp: Option<Found<Rmp>>,
@@ -170,21 +171,32 @@ impl HostFiles {
         let file = path.display().to_string();
         match kind {
             FileKind::KernelLog => self.log(path, &file, text)?,
-            FileKind::Lscpu => {
-                let read = Lscpu::parse(&file, text)?;
-                self.notes.extend(read.notes.iter().cloned());
-                let same = |a: &Lscpu, b: &Lscpu| {
-                    a.shape == b.shape && a.nodes == b.nodes && a.online == b.online
-                };
-                keep(&mut self.lscpu, path, read, "lscpu output", same)?;
-            }
-            FileKind::Numactl => {
-                let read = Numactl::parse(&file, text)?;
-                self.notes.extend(read.notes.iter().cloned());
-                keep(&mut self.numactl, path, read, "NUMA description", same_numa)?;
+            FileKind::Lscpu => self.lscpu(path, Lscpu::parse(&file, text)?)?,
+            FileKind::Numactl => self.numactl(path, Numactl::parse(&file, text)?)?,
+            FileKind::Hwloc => {
+                let read = Hwloc::parse(&file, text)?;
+                self.lscpu(path, read.cpus)?;
+                if let Some(numa) = read.numa {
+                    self.numactl(path, numa)?;
+                }
             }
         }
         Ok(())
+    }
+
+    fn lscpu(&mut self, path: &Path, read: Lscpu) -> Result<(), HostError> {
+        self.notes.extend(read.notes.iter().cloned());
+        // Two kinds of file state it, one of which may leave out which CPUs are on-line.
+        let same = |a: &Lscpu, b: &Lscpu| {
+            let online = a.online.is_none() || b.online.is_none() || a.online == b.online;
+            a.shape == b.shape && a.nodes == b.nodes && online
+        };
+        keep(&mut self.lscpu, path, read, "arrangement of CPUs", same)
+    }
+
+    fn numactl(&mut self, path: &Path, read: Numactl) -> Result<(), HostError> {
+        self.notes.extend(read.notes.iter().cloned());
+        keep(&mut self.numactl, path, read, "NUMA description", same_numa)
     }
 
     fn log(&mut self, path: &Path, file: &str, text: &str) -> Result<(), HostError> {
