@@ -95,7 +95,10 @@ impl Fill<'_> {
                 .collect(),
             threads,
             sockets: shape.map(|s| s.sockets),
-            siblings: None,
+            siblings: self.files.lscpu.as_ref().and_then(|cpu| {
+                let cores = cpu.value.siblings.as_ref()?;
+                Some(cores.iter().map(|cpus| cpus.iter().collect()).collect())
+            }),
         };
         Topology::from_lists(&lists).map_err(|e| topology_failure(file, &e))?;
         Ok(TopologySpec::Listed(lists))

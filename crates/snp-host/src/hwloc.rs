@@ -91,7 +91,9 @@ impl<'a, 'text> Reading<'a, 'text> {
         }
         let numa = self.nodes(&online)?;
         let nodes = numa.iter().map(|(number, node)| (*number, node.cpus.clone())).collect();
-        let cpus = Lscpu { shape, online: Some(online), nodes, model: self.model(), notes };
+        let siblings = Some(self.siblings(&cores)?);
+        let model = self.model();
+        let cpus = Lscpu { shape, online: Some(online), nodes, siblings, model, notes };
         let stated = numa.values().any(|node| node.size_mib.is_some_and(|mib| mib > 0));
         let numa = if stated {
             let distances = self.distances(&numa)?;
@@ -119,6 +121,17 @@ impl<'a, 'text> Reading<'a, 'text> {
         }
         self.some("PU", seen.len())?;
         Ok(CpuList::of(seen.into_iter().map(|cpu| cpu as u32)))
+    }
+
+    /// The CPUs of each core.
+    fn siblings(&self, cores: &[Node<'_, '_>]) -> Result<Vec<CpuList>, TopologyError> {
+        let of = |core: &Node<'_, '_>| {
+            let units = core.descendants().filter(|node| is_object(*node, &["PU"]));
+            let cpus = units.map(|unit| self.number(unit, "os_index", MAX_CPUS.into()));
+            let cpus = cpus.collect::<Result<BTreeSet<_>, _>>()?;
+            Ok(CpuList::of(cpus.into_iter().map(|cpu| cpu as u32)))
+        };
+        cores.iter().map(of).collect()
     }
 
     /// The nodes by number, each with those of its CPUs that are there.

@@ -22,6 +22,8 @@ pub struct Lscpu {
     pub online: Option<CpuList>,
     /// CPUs of each NUMA node, if the lines are there; a node of memory alone has none.
     pub nodes: BTreeMap<u32, CpuList>,
+    /// The CPUs of each core; `lscpu` does not tell, hwloc does.
+    pub siblings: Option<Vec<CpuList>>,
     /// `Model name`, if the line is there.
     pub model: Option<String>,
     /// What a reader of the results should know.
@@ -141,7 +143,7 @@ impl Lscpu {
         }
         let model = fields.get(MODEL).map(|(value, _)| (*value).to_owned());
         let nodes = nodes.into_iter().map(|(node, (list, _))| (node, list)).collect();
-        Ok(Self { shape, online, nodes, model, notes })
+        Ok(Self { shape, online, nodes, siblings: None, model, notes })
     }
 }
 

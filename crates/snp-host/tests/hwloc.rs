@@ -46,6 +46,8 @@ fn a_small_one() {
     assert_eq!(host.cpus.shape, shape);
     assert_eq!(host.cpus.online.unwrap().to_string(), "0-3");
     assert_eq!(host.cpus.nodes[&1].to_string(), "1,3");
+    let cores: Vec<_> = host.cpus.siblings.unwrap().iter().map(ToString::to_string).collect();
+    assert_eq!(cores, ["0,2", "1,3"]);
     assert_eq!(host.cpus.model.as_deref(), Some("AMD EPYC Something"));
     assert!(host.cpus.notes.is_empty(), "{:?}", host.cpus.notes);
     let numa = host.numa.unwrap();
@@ -98,6 +100,10 @@ fn this_machine() {
     });
     let host = HostFiles::read(&files).expect("they agree");
     assert_eq!(host.numactl.unwrap().file, files[0]);
+    assert!(host.lscpu.unwrap().value.siblings.is_some());
+    // Also if `lscpu`, which does not tell, is read first.
+    let host = HostFiles::read(&[&files[1], &files[0]]).expect("they agree");
+    assert!(host.lscpu.unwrap().value.siblings.is_some());
 }
 
 #[test]

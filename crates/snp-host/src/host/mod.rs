@@ -191,7 +191,12 @@ impl HostFiles {
             let online = a.online.is_none() || b.online.is_none() || a.online == b.online;
             a.shape == b.shape && a.nodes == b.nodes && online
         };
-        keep(&mut self.lscpu, path, read, "arrangement of CPUs", same)
+        let siblings = read.siblings.clone();
+        keep(&mut self.lscpu, path, read, "arrangement of CPUs", same)?;
+        if let Some(found) = &mut self.lscpu {
+            found.value.siblings = found.value.siblings.take().or(siblings);
+        }
+        Ok(())
     }
 
     fn numactl(&mut self, path: &Path, read: Numactl) -> Result<(), HostError> {
