@@ -44,9 +44,15 @@ pub(crate) struct Args {
     also: Also,
     #[command(flatten)]
     instead: debug::Instead,
-    /// Only the machines whose names contain this
-    #[arg(long, default_value = "")]
-    only: String,
+    /// Only the machines whose names contain one of these
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    only: Vec<String>,
+}
+
+impl Args {
+    fn wants(&self, machine: &Machine) -> bool {
+        self.only.is_empty() || self.only.iter().any(|part| machine.name.contains(part.as_str()))
+    }
 }
 
 /// The series of kernels that the module is made for. Another's interfaces may differ.
@@ -105,7 +111,7 @@ fn in_stock_kernel(args: &Args, env: &KernelEnv) -> Result<Vec<String>> {
     if !args.no_boot {
         let checker = checker()?;
         let wanted = |machine: &&Machine| {
-            machine.name.contains(&args.only)
+            args.wants(machine)
                 && (args.also.slow || args.also.full || !machines::SLOW.contains(&machine.name))
         };
         let wanted: Vec<&Machine> = MACHINES.iter().filter(wanted).collect();

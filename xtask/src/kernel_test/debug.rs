@@ -88,7 +88,7 @@ pub(super) fn run(args: &Args, env: &KernelEnv) -> Result<Vec<String>> {
     let checker = checker()?;
     let shared = MACHINES.iter().filter(|machine| shared(env.flavour()).contains(&machine.name));
     let all = OWN.iter().chain(shared);
-    let wanted: Vec<&Machine> = all.filter(|machine| machine.name.contains(&args.only)).collect();
+    let wanted: Vec<&Machine> = all.filter(|machine| args.wants(machine)).collect();
     together::boot(args, env, &checker, &wanted)
 }
 
