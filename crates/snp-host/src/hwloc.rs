@@ -34,8 +34,8 @@ pub struct Hwloc {
 /// Whether a text is one of hwloc's.
 pub(crate) fn is_hwloc(text: &str) -> bool {
     let text = text.trim_start_matches('\u{feff}').trim_start();
-    text.starts_with('<')
-        && text.lines().take(5).any(|line| line.trim_start().starts_with("<topology"))
+    // After the XML declaration and the document type.
+    text.starts_with('<') && text.split('<').take(6).any(|tag| tag.starts_with("topology"))
 }
 
 impl Hwloc {

@@ -40,7 +40,10 @@ const SMALL: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
 
 #[test]
 fn a_small_one() {
-    assert_eq!(FileKind::of(SMALL), Some(FileKind::Hwloc));
+    for text in [SMALL.to_owned(), SMALL.replace('\n', ""), SMALL.replace('\n', "\r\n")] {
+        assert_eq!(FileKind::of(&text), Some(FileKind::Hwloc));
+        Hwloc::parse("f", &text).unwrap();
+    }
     let host = Hwloc::parse("f", SMALL).unwrap();
     let shape = CpuShape { sockets: 2, cores_per_socket: 1, threads_per_core: 2, cpus: 4 };
     assert_eq!(host.cpus.shape, shape);
