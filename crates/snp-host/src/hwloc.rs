@@ -21,6 +21,12 @@ use crate::topology::{CpuShape, MAX_CPUS, TopologyError};
 const TOOL: &str = "lstopo --of xml";
 /// Elements in a file. The largest hosts, devices and all, have some tens of thousands.
 const MAX_ELEMENTS: u32 = 4_000_000;
+/// One above the highest number of a node: Linux's `MAX_NUMNODES`. Nodes are compared in pairs here.
+const MAX_NODES: u64 = 1024;
+/// What a number must be: a limit, and the words for it.
+const CPU: (u64, &str) = (MAX_CPUS as u64, "a CPU number below 1048576");
+const NODE: (u64, &str) = (MAX_NODES, "a node number below 1024");
+const MEMORY: (u64, &str) = (1 << 52, "bytes below 2^52");
 
 /// What an XML file of hwloc says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,7 +120,7 @@ impl<'a, 'text> Reading<'a, 'text> {
     fn online(&self) -> Result<CpuList, TopologyError> {
         let mut seen = BTreeSet::new();
         for unit in self.objects(&["PU"]) {
-            let cpu = self.number(unit, "os_index", MAX_CPUS.into())?;
+            let cpu = self.number(unit, "os_index", CPU)?;
             if !seen.insert(cpu) {
                 return Err(self.malformed(unit, "PU os_index", &cpu.to_string(), "each CPU once"));
             }
@@ -127,7 +133,7 @@ impl<'a, 'text> Reading<'a, 'text> {
     fn siblings(&self, cores: &[Node<'_, '_>]) -> Result<Vec<CpuList>, TopologyError> {
         let of = |core: &Node<'_, '_>| {
             let units = core.descendants().filter(|node| is_object(*node, &["PU"]));
-            let cpus = units.map(|unit| self.number(unit, "os_index", MAX_CPUS.into()));
+            let cpus = units.map(|unit| self.number(unit, "os_index", CPU));
             let cpus = cpus.collect::<Result<BTreeSet<_>, _>>()?;
             Ok(CpuList::of(cpus.into_iter().map(|cpu| cpu as u32)))
         };
@@ -138,7 +144,7 @@ impl<'a, 'text> Reading<'a, 'text> {
     fn nodes(&self, online: &CpuList) -> Result<BTreeMap<u32, NumaNode>, TopologyError> {
         let mut nodes: BTreeMap<u32, NumaNode> = BTreeMap::new();
         for object in self.objects(&["NUMANode"]) {
-            let number = self.number(object, "os_index", MAX_CPUS.into())? as u32;
+            let number = self.number(object, "os_index", NODE)? as u32;
             let text = object.attribute("cpuset").unwrap_or_default();
             let Some(cpus) = bits(text) else {
                 return Err(self.malformed(
@@ -151,7 +157,7 @@ impl<'a, 'text> Reading<'a, 'text> {
             let cpus = CpuList::of(cpus.into_iter().filter(|cpu| online.contains(*cpu)));
             let size_mib = match object.attribute("local_memory") {
                 None => None,
-                Some(_) => Some(self.number(object, "local_memory", 1 << 52)? >> 20),
+                Some(_) => Some(self.number(object, "local_memory", MEMORY)? >> 20),
             };
             for (other, node) in &nodes {
                 if let Some(cpu) = node.cpus.first_common(&cpus) {
@@ -196,7 +202,8 @@ impl<'a, 'text> Reading<'a, 'text> {
             words.map(number).collect()
         };
         let (indexes, values) = (numbers("indexes")?, numbers("u64values")?);
-        let known = indexes.iter().all(|n| nodes.keys().any(|node| u64::from(*node) == *n));
+        let node = |n: &u64| u32::try_from(*n).is_ok_and(|n| nodes.contains_key(&n));
+        let known = indexes.len() <= nodes.len() && indexes.iter().all(node);
         if !known
             || values.len() != indexes.len() * indexes.len()
             || values.iter().any(|d| *d > 255)
@@ -228,11 +235,16 @@ impl<'a, 'text> Reading<'a, 'text> {
         found.ok_or(TopologyError::Missing { file, field, tool: TOOL })
     }
 
-    /// An attribute that is a number below `limit`.
-    fn number(&self, node: Node<'_, '_>, name: &str, limit: u64) -> Result<u64, TopologyError> {
+    /// An attribute that is a number below a limit.
+    fn number(
+        &self,
+        node: Node<'_, '_>,
+        name: &str,
+        (limit, expected): (u64, &'static str),
+    ) -> Result<u64, TopologyError> {
         let text = node.attribute(name).unwrap_or_default();
         let number = decimal(text).filter(|n| *n < limit);
-        number.ok_or_else(|| self.malformed(node, name, text, "a number in its range"))
+        number.ok_or_else(|| self.malformed(node, name, text, expected))
     }
 
     fn malformed(

@@ -113,7 +113,11 @@ fn this_machine() {
 fn refused_with_the_place() {
     for (from, to, says) in [
         ("os_index=\"3\"", "os_index=\"1\"", "f:17: PU os_index: `1`, expected each CPU once"),
-        ("os_index=\"3\"", "os_index=\"x\"", "f:17: os_index: `x`, expected a number"),
+        (
+            "os_index=\"3\"",
+            "os_index=\"x\"",
+            "f:17: os_index: `x`, expected a CPU number below 1048576",
+        ),
         ("os_index=\"3\"", "os_index=\"1048576\"", "f:17: os_index: `1048576`"),
         (
             "1\" cpuset=\"0x0000000a\"/>",
@@ -130,7 +134,12 @@ fn refused_with_the_place() {
             "NUMANode\" os_index=\"0",
             "f:14: NUMANode os_index: `0`, expected each node once",
         ),
-        ("8589934592", "-1", "f:7: local_memory: `-1`"),
+        (
+            "NUMANode\" os_index=\"1",
+            "NUMANode\" os_index=\"1024",
+            "expected a node number below 1024",
+        ),
+        ("8589934592", "-1", "f:7: local_memory: `-1`, expected bytes"),
         ("10 32 32 10", "10 32 32", "f:22: distances2: `2 indexes, 3 values`"),
         ("10 32 32 10", "10 32 300 10", "f:22: distances2"),
         ("length=\"4\">0 1 ", "length=\"4\">0 7 ", "f:22: distances2"),
