@@ -5,6 +5,20 @@ played life life 16 ""
 played lives lives 16 ""
 played ud ud 16 ""
 played v10 v10 16 --hardware policy=v10
+# An exception on a core that is interrupted: the driver stops in the middle of the pass, and knows it.
+reads() { grep -q "$1" $E/regions; }
+stops_in_broadcast() {
+    load emu_mem=2T policy=v10 || return 1
+    control snp-init || return 2
+    until above ipis 0; do :; done
+    control fault ud 1 || return 3
+    within is faults 1 || return 4
+    within reads '^# policy v10, stopped, first pass under way' || return 5
+    control snp-down && control snp-init || return 6
+    within reads '^# policy v10, runs, first pass over' || return 7
+    is faults 1 && laws_hold && rmmod rmpopt
+}
+test_that ud.v10 stops_in_broadcast
 # Every follower's RMPOPT is a slow one: it gives its CPU back after each.
 SLOW_US=0
 played yields lives 16 ""

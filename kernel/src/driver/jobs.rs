@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 //! A core's work item: MSR writes, verifies, broadcasts, holds of a woken follower.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use kernel::cpu::CpuId;
 use kernel::cpumask::CpumaskVar;
@@ -129,17 +129,23 @@ fn broadcast(crew: &Crew<Driver>, leader: CoreId, region: Region, ticket: Ticket
                 crew.counts.interrupt();
             }
         }
-        let ran = AtomicU64::new(0);
+        let (ran, faulted) = (AtomicU64::new(0), AtomicBool::new(false));
         ipi::on_mask(&mask, &|| {
             if let Some(core) = crew.hardware.topology.core_of(cpu::this()) {
                 let (outcome, took_ns) = crew.execute(core, region, RmpoptFunction::Verify);
                 crew.counts.add(Counter::CpuTaken, took_ns);
-                if matches!(outcome, Ran::Carry(_)) {
-                    ran.fetch_add(1, Ordering::Relaxed);
+                match outcome {
+                    Ran::Carry(_) => drop(ran.fetch_add(1, Ordering::Relaxed)),
+                    Ran::Fault => faulted.store(true, Ordering::Relaxed),
+                    Ran::Not => {}
                 }
             }
         });
         crew.counts.add(Counter::RmpoptFollowers, ran.load(Ordering::Relaxed));
+        if faulted.load(Ordering::Relaxed) {
+            answered(crew, &mut crew.state.lock(), Event::BroadcastFault { ticket });
+            return;
+        }
     } else {
         // Upstream skips the pass, too.
         kernel::pr_warn_once!("no memory for a CPU mask: followers are passed over\n");

@@ -91,6 +91,7 @@ pub(crate) const MACHINES: [Machine; 16] = [
             "lives",
             "ud",
             "v10",
+            "ud.v10",
             "yields",
             "life-keeps,clears",
             "life-keeps,keeps",

@@ -121,6 +121,11 @@ pub enum Event<'a> {
         /// Of the action.
         ticket: Ticket,
     },
+    /// The other answer: the instruction faulted on a target, though it was enabled there.
+    BroadcastFault {
+        /// Of the action.
+        ticket: Ticket,
+    },
     /// A core came online.
     CoreOnline {
         /// The core.

@@ -160,7 +160,7 @@ pub(crate) struct Machine<P> {
     /// `None`: it was written before a stop, and is only read back.
     pub(crate) bases: Vec<(CoreId, Option<RmpoptBase>)>,
     pub(crate) verifies: Vec<Asked>,
-    broadcast: Option<(CoreId, Region, Ticket)>,
+    pub(crate) broadcast: Option<(CoreId, Region, Ticket)>,
     pub(crate) offers: BTreeMap<u16, (Run, Time)>,
     /// Of holds that have ended, by core.
     reports: BTreeMap<u16, BatchReport>,

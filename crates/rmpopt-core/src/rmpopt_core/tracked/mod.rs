@@ -422,7 +422,10 @@ impl<S: Storage> Policy for Tracked<S> {
             Event::BatchFault { core, ticket } => self.batch_fault(core, ticket),
             Event::Request(Request::Optimise) => self.nominate_all(now, 0, true),
             // The marks of its pages say more than a guest's end does.
-            Event::GuestDecommissioned | Event::GuestMemoryFreed | Event::BroadcastDone { .. } => {}
+            Event::GuestDecommissioned
+            | Event::GuestMemoryFreed
+            | Event::BroadcastDone { .. }
+            | Event::BroadcastFault { .. } => {}
         }
     }
 

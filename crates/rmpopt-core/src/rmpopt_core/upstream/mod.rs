@@ -8,6 +8,7 @@
 //! * A pass: the leader runs RMPOPT on every region of the window, rescheduling after each; then,
 //!   region by region, one interrupt to every other core, waited for. No result is looked at.
 //! * A request during a pass queues another. Teardown waits for the pass and writes 0 everywhere.
+//! * An exception in RMPOPT where it was enabled, which upstream has no answer to (an oops): all stops.
 //!
 //! `WQ_UNBOUND` work runs where the scheduler puts it; here always on the first online core, or the
 //! first enabled one where the version sees to that (assumed).
@@ -204,6 +205,14 @@ impl<W: BorrowMut<[Window]>> Upstream<W> {
         self.lead_on(region.saturating_add(1));
     }
 
+    /// RMPOPT faulted where it was enabled: nothing is safe to run on this host. The pass is given up.
+    fn fault(&mut self) {
+        if matches!(self.phase, Phase::Leading { .. } | Phase::Following { .. }) {
+            self.phase = Phase::Idle;
+            self.stopping.get_or_insert(false);
+        }
+    }
+
     /// The followers' next region; then the pass is over.
     fn follow_on(&mut self, from: u32) {
         let mask = (self.version.lead != Lead::None).then_some(&self.follow);
@@ -303,11 +312,14 @@ impl<W: BorrowMut<[Window]>> Policy for Upstream<W> {
             Event::Drained(drained) => self.drained(drained),
             Event::Request(Request::Pause) => self.paused = true,
             Event::Request(Request::Resume) => self.paused = false,
-            Event::Verified { ticket, verdict, .. } if ticket.init == self.init => {
-                if let Phase::Leading { region, asked: true } = self.phase {
+            Event::Verified { ticket, core, verdict, .. } if ticket.init == self.init => {
+                if verdict == Verdict::Fault && self.enabled.contains(core) {
+                    self.fault();
+                } else if let Phase::Leading { region, asked: true } = self.phase {
                     self.led(region, verdict);
                 }
             }
+            Event::BroadcastFault { ticket } if ticket.init == self.init => self.fault(),
             Event::BroadcastDone { ticket } if ticket.init == self.init => {
                 if let Phase::Following { region, asked: true } = self.phase {
                     self.follow_on(region.saturating_add(1));

@@ -104,6 +104,51 @@ fn teardown_waits_for_the_pass() {
     );
 }
 
+fn faulted(ticket: Ticket, core: CoreId, region: Region) -> Event<'static> {
+    Event::Verified { ticket, core, region, verdict: Verdict::Fault, took_ns: 1 }
+}
+
+#[test]
+fn a_fault_ends_the_pass_and_stops_until_the_next_snp_init() {
+    for broadcast in [false, true] {
+        let mut machine = tests::upstream(Layout::new(2, 2), &version::V10);
+        machine.snp_init();
+        machine.base(0);
+        machine.base(0);
+        while broadcast && machine.broadcast.is_none() {
+            machine.answer_verify(0);
+        }
+        machine.did();
+        let event = if let Some((_, _, ticket)) = machine.broadcast.take() {
+            Event::BroadcastFault { ticket }
+        } else {
+            let asked = machine.verifies.remove(0);
+            faulted(asked.ticket, asked.core, asked.region)
+        };
+        machine.tell(event);
+        assert_eq!(machine.did(), ["quiesce", "stopped"]);
+        machine.request(Request::Optimise);
+        machine.until(Time::from_ns(60 * SECOND));
+        assert_eq!((machine.did().len(), machine.policy.passes()), (0, 0));
+        machine.snp_init();
+        machine.until(Time::from_ns(61 * SECOND));
+        assert_eq!(machine.policy.passes(), 1);
+    }
+}
+
+#[test]
+fn a_fault_on_a_core_that_is_not_enabled_is_an_answer_like_others() {
+    let mut machine = tests::upstream(Layout::new(2, 2), &version::V10);
+    machine.snp_init();
+    machine.base(0);
+    machine.base(0);
+    machine.tell(Event::CoreOffline(CoreId(0)));
+    machine.did();
+    let asked = machine.verifies.remove(0);
+    machine.tell(faulted(asked.ticket, asked.core, asked.region));
+    assert_eq!(machine.did(), ["verify 1:1"]);
+}
+
 #[test]
 fn without_cores_or_ram_the_first_pass_is_over_at_once() {
     for (cores, regions) in [(0, 2), (2, 0)] {
