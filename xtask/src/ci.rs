@@ -46,10 +46,10 @@ pub(crate) struct Args {
 /// What is checked beyond the rest.
 #[derive(Clone, Copy, Debug, clap::Args)]
 struct More {
-    /// Not the module in real kernels (as root, about ten minutes the first time)
+    /// Not the module in real kernels (as root, about twenty minutes the first time)
     #[arg(long)]
     no_kernel: bool,
-    /// Also a minute of each fuzz target, the slow machines and the module in a debug kernel
+    /// Also a minute of each fuzz target, the slow machines and the module in a kernel with KASAN
     #[arg(long)]
     full: bool,
 }
@@ -76,7 +76,7 @@ struct Step {
 }
 
 /// Cheap ones first, so that what is wrong shows early.
-const STEPS: [Step; 19] = [
+const STEPS: [Step; 20] = [
     Step { name: "tools", about: "what the other steps need", run: tools::run },
     Step { name: "fmt", about: "rustfmt", run: fmt },
     Step { name: "layering", about: "floors, unsafe, the driver's folders", run: layering::run },
@@ -104,6 +104,7 @@ const STEPS: [Step; 19] = [
     Step { name: "fuzz", about: "the parsers on random input", run: fuzz::run },
     Step { name: "kernel-test", about: "the module in a stock kernel", run: kernel::run },
     Step { name: "kernel-debug", about: "the module in a debug kernel", run: kernel::run_debug },
+    Step { name: "kernel-kasan", about: "the same with KASAN", run: kernel::run_kasan },
 ];
 
 /// What the steps share.

@@ -1,6 +1,7 @@
-//! `cargo xtask kernel-test`: the module built, looked at, and tested in a stock kernel.
+//! `cargo xtask kernel-test`: the module built, looked at, and tested in a stock kernel and in debug kernels.
 
 mod debug;
+mod kernels;
 mod machines;
 mod object;
 mod together;
@@ -15,10 +16,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use self::kernels::Kernels;
 use self::machines::{MACHINES, Machine};
 pub(crate) use self::together::ONLY_TOGETHER;
 use crate::kernel_boot::{Boot, Console};
-use crate::kernel_env::{self, KernelEnv, repository};
+use crate::kernel_env::{self, Flavour, KernelEnv, repository};
 use crate::kernel_module::{Module, Strictness};
 use crate::process::{capture, run_logged};
 
@@ -41,9 +43,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 600)]
     limit: u64,
     #[command(flatten)]
-    also: Also,
-    #[command(flatten)]
-    instead: debug::Instead,
+    kernels: Kernels,
     /// Only the machines whose names contain one of these
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     only: Vec<String>,
@@ -57,17 +57,6 @@ impl Args {
 
 /// The series of kernels that the module is made for. Another's interfaces may differ.
 const SERIES: &str = "7.3";
-
-/// What is tested beyond the rest.
-#[derive(Clone, Copy, Debug, clap::Args)]
-struct Also {
-    /// Also the machines that take minutes
-    #[arg(long)]
-    slow: bool,
-    /// Also the machines that take minutes, and both debug kernels
-    #[arg(long)]
-    full: bool,
-}
 
 /// Builds, inspects and boots the module.
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -83,14 +72,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 fn test(args: &Args, mut env: KernelEnv) -> Result<()> {
     let (mut wrong, mut kernels) = (Vec::new(), Vec::new());
-    let flavours = args.instead.flavours(args.also.full);
-    if flavours.is_empty() || args.also.full {
-        wrong.extend(in_stock_kernel(args, &env)?);
-        kernels.push(env.release()?);
-    }
-    for flavour in flavours {
+    for flavour in args.kernels.flavours() {
         env = env.with(flavour)?;
-        wrong.extend(debug::run(args, &env)?);
+        wrong.extend(match flavour {
+            Flavour::Stock => in_stock_kernel(args, &env)?,
+            Flavour::Debug | Flavour::Kasan => debug::run(args, &env)?,
+        });
         kernels.push(env.release()?);
     }
     if wrong.is_empty() {
@@ -111,8 +98,7 @@ fn in_stock_kernel(args: &Args, env: &KernelEnv) -> Result<Vec<String>> {
     if !args.no_boot {
         let checker = checker()?;
         let wanted = |machine: &&Machine| {
-            args.wants(machine)
-                && (args.also.slow || args.also.full || !machines::SLOW.contains(&machine.name))
+            args.wants(machine) && (args.kernels.slow() || !machines::SLOW.contains(&machine.name))
         };
         let wanted: Vec<&Machine> = MACHINES.iter().filter(wanted).collect();
         wrong.extend(together::boot(args, env, &checker, &wanted)?);
@@ -177,6 +163,9 @@ impl Machine {
         let mut told = vec![format!("machine {}: -smp {}, {seconds:.1} s", self.name, self.smp)];
         let lines = console.lines.iter().filter(|line| is_told(line));
         told.extend(lines.map(|line| format!("    {line}")));
+        let outcomes = outcomes(&console.lines);
+        let not_run = self.tests(debug::quiet(env)).filter(|test| !outcomes.contains_key(test));
+        told.extend(not_run.map(|test| format!("    test: {test} NOT RUN")));
         if !wrong.is_empty() {
             told.push(format!("console of {}:", self.name));
             told.extend(console.lines.iter().map(|line| format!("    | {line}")));
@@ -207,10 +196,15 @@ impl Machine {
         Ok(inside)
     }
 
+    /// Its tests and some more.
+    fn tests<'a>(&self, more: &'a [&'a str]) -> impl Iterator<Item = &'a str> + use<'a> {
+        self.tests.iter().chain(more).copied()
+    }
+
     /// What went wrong, if these tests and some more were to be passed.
     fn judge(&self, console: &Console, more: &[&str]) -> Vec<String> {
         let mut wrong: Vec<String> = Vec::new();
-        let tests: Vec<&str> = self.tests.iter().chain(more).copied().collect();
+        let tests: Vec<&str> = self.tests(more).collect();
         let outcomes = outcomes(&console.lines);
         for test in &tests {
             match outcomes.get(test) {

@@ -11,9 +11,9 @@ use crate::kernel_env::UNAVAILABLE;
 use crate::kernel_test::ONLY_TOGETHER;
 use crate::process::is_installed;
 
-/// After so long the stock kernel is given up: the machine is too slow for it.
+/// After so long a kernel is given up: the machine is too slow for it.
 const LIMIT: Duration = Duration::from_secs(25 * 60);
-/// The same with all that is slow, and of a debug kernel, which is built first.
+/// The same with all that is slow.
 const LONG_LIMIT: Duration = Duration::from_secs(90 * 60);
 /// Seconds after which one boot is given up: an emulated machine on a busy one is slow.
 const BOOT_LIMIT: &str = "900";
@@ -21,16 +21,21 @@ const BOOT_LIMIT: &str = "900";
 /// The stock kernel.
 pub(super) fn run(ci: &mut Ci) -> Result<Outcome> {
     let limit = if ci.full { LONG_LIMIT } else { LIMIT };
-    let slow: &[&str] = if ci.full { &["--slow"] } else { &[] };
+    let slow: &[&str] = if ci.full { &["--stock", "--slow"] } else { &["--stock"] };
     test(ci, limit, slow)
 }
 
 /// The debug kernel, which is built from source first.
 pub(super) fn run_debug(ci: &mut Ci) -> Result<Outcome> {
+    test(ci, if ci.full { LONG_LIMIT } else { LIMIT }, &["--debug"])
+}
+
+/// The debug kernel with KASAN, which is built from source first.
+pub(super) fn run_kasan(ci: &mut Ci) -> Result<Outcome> {
     if !ci.full {
         return Ok(Outcome::Skipped("not asked for (--full)".to_owned()));
     }
-    test(ci, LONG_LIMIT, &["--debug"])
+    test(ci, LONG_LIMIT, &["--kasan"])
 }
 
 fn test(ci: &mut Ci, limit: Duration, options: &[&str]) -> Result<Outcome> {
@@ -101,10 +106,11 @@ mod tests {
             "machine gate: -smp 4, 5.0 s",
             "    test: gate.enodev ok",
             "    test: gate.log FAILED: cmp gives 1",
+            "    test: gate.nothing-left NOT RUN",
             "console of gate:",
             "    | test: gate.enodev ok",
         ];
-        assert_eq!(outcomes(&lines.map(str::to_owned)), (1, 1));
+        assert_eq!(outcomes(&lines.map(str::to_owned)), (1, 2));
     }
 
     #[test]

@@ -9,25 +9,6 @@ use super::machines::{MACHINES, Machine, PLAIN};
 use super::{Args, Module, Strictness, checker, together};
 use crate::kernel_env::{Flavour, KernelEnv};
 
-/// Which kernel is booted instead of the stock kernel.
-#[derive(Debug, clap::Args)]
-pub(super) struct Instead {
-    /// In the debug kernel instead of the stock kernel
-    #[arg(long)]
-    debug: bool,
-    /// In the debug kernel with KASAN instead of the stock kernel
-    #[arg(long)]
-    kasan: bool,
-}
-
-impl Instead {
-    /// The kernels beside the stock kernel.
-    pub(super) fn flavours(&self, all: bool) -> Vec<Flavour> {
-        let wanted = [(self.debug, Flavour::Debug), (self.kasan, Flavour::Kasan)];
-        wanted.into_iter().filter(|(on, _)| *on || all).map(|(_, flavour)| flavour).collect()
-    }
-}
-
 /// A machine in which allocations of a load with these parameters fail.
 const fn failslab(name: &'static str, settings: &'static str) -> Machine {
     let tests = &["fail.each", "fail.probes", "fail.life"];
