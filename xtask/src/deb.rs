@@ -5,6 +5,7 @@
 
 mod check;
 mod content;
+pub(crate) mod source;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -122,7 +123,7 @@ fn epoch(root: &Path) -> Result<String> {
 }
 
 /// The version of the workspace.
-fn version(root: &Path) -> Result<String> {
+pub(crate) fn version(root: &Path) -> Result<String> {
     let manifest: toml::Table = toml::from_str(&fs::read_to_string(root.join("Cargo.toml"))?)?;
     let version =
         manifest.get("workspace").and_then(|w| w.get("package")?.get("version")?.as_str());

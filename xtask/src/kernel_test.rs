@@ -1,6 +1,7 @@
 //! `cargo xtask kernel-test`: the module built, looked at, and tested in a stock kernel and in debug kernels.
 
 mod debug;
+mod dkms;
 mod kernels;
 mod machines;
 mod object;
@@ -94,6 +95,7 @@ fn in_stock_kernel(args: &Args, env: &KernelEnv) -> Result<Vec<String>> {
             wrong.extend(object::build(env, module)?);
         }
         wrong.extend(object::layouts(env)?);
+        wrong.extend(dkms::check(env)?);
     }
     if !args.no_boot {
         let checker = checker()?;

@@ -8,18 +8,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::Package;
+use super::{Package, source};
 use crate::process::capture;
-
-/// Folders of the repository that the module is built from.
-const MODULE: [&str; 5] = [
-    "kernel/Kbuild",
-    "kernel/Makefile",
-    "kernel/src",
-    "crates/rmpopt-core/src/rmpopt_core",
-    "crates/snp-defs/src/snp_defs",
-];
-const MODEL: &str = "crates/snp-model/src/snp_model";
 
 /// Pages of the guide that an operator wants.
 const DOCS: [&str; 8] = [
@@ -104,33 +94,26 @@ impl Tree<'_> {
 
     /// Units, rules, the dashboard.
     fn fleet(&self) -> Result<()> {
-        for file in self.tracked(&["fleet/systemd"])? {
+        for file in source::tracked(&self.package.root, &["fleet/systemd"])? {
             let name = file.rsplit('/').next().unwrap_or_default();
             match name.strip_suffix(".sysusers") {
                 Some(name) => self.copy(&file, &format!("usr/lib/sysusers.d/{name}.conf"))?,
                 None => self.copy(&file, &format!("usr/lib/systemd/system/{name}"))?,
             }
         }
-        for file in self.tracked(&["fleet/prometheus", "fleet/grafana"])? {
+        for file in source::tracked(&self.package.root, &["fleet/prometheus", "fleet/grafana"])? {
             let name = file.strip_prefix("fleet/").unwrap_or(&file);
             self.copy(&file, &format!("usr/share/doc/rmpopt/examples/{name}"))?;
         }
         self.copy("kernel/rmpopt.conf", "usr/share/doc/rmpopt/examples/modprobe.d/rmpopt.conf")
     }
 
-    /// The module's source, as DKMS wants it.
     fn module(&self) -> Result<()> {
-        let source = format!("usr/src/rmpopt-{}", self.package.version);
-        for file in self.tracked(&[&MODULE[..], &[MODEL]].concat())? {
-            self.copy(&file, &format!("{source}/{file}"))?;
+        let version = &self.package.version;
+        for (path, text) in source::files(&self.package.root, version)? {
+            self.put(&format!("usr/src/rmpopt-{version}/{path}"), text)?;
         }
-        let config = fs::read_to_string(self.package.root.join("kernel/dkms.conf"))?;
-        let version = format!("PACKAGE_VERSION=\"{}\"", self.package.version);
-        ensure!(
-            config.contains(&version),
-            "kernel/dkms.conf has another version, expected {version}"
-        );
-        self.put(&format!("{source}/dkms.conf"), config).map(drop)
+        Ok(())
     }
 
     fn documents(&self) -> Result<()> {
@@ -218,18 +201,6 @@ impl Tree<'_> {
             self.put(&format!("DEBIAN/{script}"), self.debian(script)?)?;
         }
         Ok(())
-    }
-
-    /// Files below these paths that git knows, sorted.
-    fn tracked(&self, paths: &[&str]) -> Result<Vec<String>> {
-        let mut git = Command::new("git");
-        git.current_dir(&self.package.root).args(["ls-files", "--"]).args(paths);
-        let listed = capture(&mut git)?;
-        let files: Vec<String> = listed.lines().map(str::to_owned).collect();
-        for path in paths {
-            ensure!(files.iter().any(|file| file.starts_with(path)), "{path}: git knows no file");
-        }
-        Ok(files)
     }
 }
 

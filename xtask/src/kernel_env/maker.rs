@@ -26,7 +26,7 @@ const HOST_PROGRAMS: [(&str, &str); 11] = [
 ];
 
 /// What the kernel's build needs, installed in the Debian it happens in.
-const TOOLCHAIN: [&str; 22] = [
+const TOOLCHAIN: [&str; 23] = [
     "build-essential",
     "bc",
     "bison",
@@ -49,6 +49,7 @@ const TOOLCHAIN: [&str; 22] = [
     "pahole",
     "zstd",
     "gcc-14",
+    "dkms",
 ];
 
 /// Steps printed, so that a reader knows how far it is.

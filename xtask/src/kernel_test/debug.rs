@@ -50,8 +50,8 @@ const OWN: [Machine; 3] = [
 const fn shared(flavour: Flavour) -> &'static [&'static str] {
     match flavour {
         Flavour::Stock => &[],
-        Flavour::Debug => &["probes", "operator"],
-        Flavour::Kasan => &["emulated", "trap", "operator", "threads", "sizes", "probes"],
+        Flavour::Debug => &["probes", "operator", "reload"],
+        Flavour::Kasan => &["emulated", "reload", "trap", "operator", "threads", "sizes", "probes"],
     }
 }
 
