@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use roxmltree::{Document, Node, ParsingOptions};
+use roxmltree::{Document, Node};
 
 use crate::cpulist::CpuList;
 use crate::input::read_text;
@@ -17,6 +17,7 @@ use crate::numactl::{NumaNode, Numactl};
 use crate::number::{decimal, hex};
 use crate::place::{At, quoted};
 use crate::topology::{CpuShape, MAX_CPUS, TopologyError};
+use crate::xml;
 
 const TOOL: &str = "lstopo --of xml";
 /// Elements in a file. The largest hosts, devices and all, have some tens of thousands.
@@ -51,14 +52,9 @@ impl Hwloc {
     /// and `threads_per_core` the most that a package and a core have; where their product is not
     /// the number of PUs a note says so.
     pub fn parse(file: &str, text: &str) -> Result<Self, TopologyError> {
-        let options = ParsingOptions {
-            allow_dtd: true,
-            nodes_limit: MAX_ELEMENTS,
-            ..ParsingOptions::default()
-        };
-        let document = Document::parse_with_options(text, options).map_err(|error| {
-            let at = At::new(file, error.pos().row as usize);
-            TopologyError::Xml { at, error: quoted(&error.to_string()), tool: TOOL }
+        let document = xml::document(text, MAX_ELEMENTS).map_err(|error| {
+            let at = At::new(file, error.line);
+            TopologyError::Xml { at, error: quoted(&error.what), tool: TOOL }
         })?;
         Reading { file, document: &document }.all()
     }

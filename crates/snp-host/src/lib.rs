@@ -66,6 +66,7 @@ pub mod state;
 pub mod system;
 mod topology;
 pub mod trace;
+mod xml;
 
 pub use self::cpulist::{CpuList, CpuListError};
 pub use self::detect::FileKind;
