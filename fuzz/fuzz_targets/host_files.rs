@@ -1,10 +1,10 @@
 //! The files that describe a host: kernel log with its memory map, lscpu, numactl -H, hwloc's XML, lists of CPUs,
-//! command lines of guests.
+//! command lines of guests, libvirt's XML.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use snp_host::state::{HostState, doctor};
-use snp_host::system::{System, of_cmdline};
+use snp_host::system::{Domain, System, of_cmdline};
 use snp_host::{CpuList, FileKind, Hwloc, KernelFacts, Lscpu, MemoryMap, Numactl, text_from_bytes};
 
 fuzz_target!(|bytes: &[u8]| {
@@ -15,6 +15,7 @@ fuzz_target!(|bytes: &[u8]| {
     let _ = Numactl::parse("f", &text);
     let _ = Hwloc::parse("f", &text);
     let _ = of_cmdline(1, &text);
+    let _ = (Domain::parse(&text, true), Domain::parse(&text, false));
     if let Ok(list) = CpuList::parse(&text) {
         assert_eq!(CpuList::parse(&list.to_string()).as_ref(), Ok(&list));
     }

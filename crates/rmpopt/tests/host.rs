@@ -41,6 +41,8 @@ fn a_tree_and_its_snapshot_say_the_same() {
         // Others' command lines are not in it.
         let snapshot = std::fs::read_to_string(file).unwrap();
         assert!(!snapshot.contains("secret-of-another-process"));
+        // Nor are other domains of libvirt, and of SNP guests what nobody asks for.
+        assert!(!snapshot.contains("secret-of-a-console") && !snapshot.contains("plain-secret"));
         rmpopt(&["snapshot", "--root", tree, "-o", file])
             .code(3)
             .stderr(contains("exists already"));
@@ -210,12 +212,76 @@ fn redaction_takes_names_out() {
     fake_host::write(&tree);
     rmpopt(&["snapshot", "--redact", "--root", text(&tree), "-o", text(&file)]).code(0);
     let snapshot = std::fs::read_to_string(&file).unwrap();
-    for secret in ["secret", "web", "owned", "joe"] {
+    for secret in ["secret", "web", "owned", "joe", "vault", "c7a5fdbd"] {
         assert!(!snapshot.contains(secret), "{secret}");
     }
     let status = json(&["status", "--json", "--from", text(&file)]);
     assert_eq!(status["guests"]["processes"][0]["name"], "guest-4711");
+    let uuid = &status["guests"]["processes"][0]["libvirt"]["uuid"];
+    assert!(uuid.as_str().is_some_and(|uuid| uuid.starts_with("00000000-")), "{uuid}");
+    assert_eq!(status["guests"]["defined"].as_array().map(Vec::len), Some(1));
     assert_eq!(status["rmp"]["uncovered_bytes"], 0);
+}
+
+/// A guest that libvirt runs is one guest, with libvirt's name; files that say nonsense are named.
+#[test]
+fn guests_that_libvirt_knows() {
+    let dir = tempfile::tempdir().unwrap();
+    let put = |path: &str, text: &str| {
+        let path = dir.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    let root = text(dir.path());
+    put("proc/7/cmdline", "qemu-kvm\0-name\0guest=by-line\0-object\0sev-snp-guest,id=a\0");
+    let status = || json(&["status", "--json", "--root", root]);
+    assert_eq!(status()["guests"]["processes"][0]["libvirt"], Value::Null);
+    assert_eq!(status()["guests"]["defined"], Value::Null, "no libvirt, so not known");
+    let secured = "<launchSecurity type='sev-snp'><policy>0x30000</policy></launchSecurity>";
+    let domain = |name: &str| {
+        format!("<domain><name>{name}</name><memory unit='GiB'>4</memory>{secured}</domain>")
+    };
+    let runs = |pid: u32, name: &str| {
+        format!("<domstatus state='paused' pid='{pid}'>{}</domstatus>", domain(name))
+    };
+    put("run/libvirt/qemu/web.xml", &runs(7, "web"));
+    put("etc/libvirt/qemu/web.xml", &domain("web"));
+    put("etc/libvirt/qemu/idle.xml", &domain("idle"));
+    let found = status();
+    let guest = &found["guests"]["processes"][0];
+    assert_eq!((&guest["name"], &guest["memory_bytes"]), (&"web".into(), &(4u64 << 30).into()));
+    assert_eq!(guest["libvirt"]["policy"], "0x30000");
+    assert_eq!(found["guests"]["defined"][0]["name"], "idle");
+    assert_eq!(found["guests"]["defined"].as_array().map(Vec::len), Some(1));
+    rmpopt(&["status", "--root", root])
+        .code(0)
+        .stdout(contains("qemu web, 4 GiB, pid 7, policy 0x30000, libvirt: paused"))
+        .stdout(contains("1 defined in libvirt, not running"))
+        .stdout(contains("qemu idle, 4 GiB, policy 0x30000"));
+    // A file that was left behind, one that was cut, and entities.
+    put("run/libvirt/qemu/left.xml", &runs(99, "left"));
+    put("run/libvirt/qemu/cut.xml", "<domstatus pid='8'>\n<domain>");
+    put("etc/libvirt/qemu/laughs.xml", "<!DOCTYPE a [<!ENTITY b 'c'>]><domain>&b;</domain>");
+    let found = status();
+    let anomalies: Vec<&str> =
+        found["anomalies"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    for part in [
+        "libvirt: left runs as process 99, which is no SNP guest",
+        "/run/libvirt/qemu/cut.xml:1:",
+        "/etc/libvirt/qemu/laughs.xml:1:",
+    ] {
+        assert!(anomalies.iter().any(|a| a.starts_with(part)), "{part}: {anomalies:?}");
+    }
+    assert_eq!(found["guests"]["processes"].as_array().map(Vec::len), Some(1));
+    let file = dir.path().join("s.json");
+    rmpopt(&["snapshot", "--root", root, "-o", text(&file)]).code(0);
+    assert_eq!(json(&["status", "--json", "--from", text(&file)]), found);
+    rmpopt(&["snapshot", "--root", root, "-o", text(&file), "--replace", "--redact"]).code(0);
+    let kept = std::fs::read_to_string(&file).unwrap();
+    for name in ["web", "idle", "left", "cut.xml", "laughs", "by-line"] {
+        assert!(!kept.contains(name), "{name}");
+    }
+    rmpopt(&["status", "--from", text(&file)]).code(0).stdout(contains("guest-7"));
 }
 
 #[test]

@@ -111,6 +111,17 @@ fn host_with_free_texts(root: &Path) {
         "CPU 0:\n   0x00000000 0x00: eax=0x00000010 ebx=0x3b305d1b ecx=0x071b5b1b edx=0x6e776f9b\n",
     );
     put(root, "dmesg.txt", &log());
+    // XML holds no control characters but these; bidi marks it does.
+    let name: String = EVIL.chars().filter(|c| !c.is_ascii_control() || *c == '\r').collect();
+    let domain = format!(
+        "<domain><name>{name}owned</name><cpu mode='{name}'/><numatune><memory mode='{name}' \
+         nodeset='0'/></numatune><launchSecurity type='sev-snp'/></domain>"
+    );
+    for (file, pid) in [("web.xml", 7), (&format!("{EVIL}.xml"), 8)] {
+        let status = format!("<domstatus state='{name}' pid='{pid}'>{domain}</domstatus>");
+        put(root, &format!("run/libvirt/qemu/{file}"), &status);
+    }
+    put(root, "etc/libvirt/qemu/idle.xml", &domain.replace("owned", "idle"));
     put(root, &format!("{DEBUG}/stats"), "rmpopt.executed 1\n");
     put(
         root,
@@ -134,9 +145,12 @@ fn host_of_wrong_files(root: &Path) {
         "sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages",
         "rdmsr-c0010010.txt",
         "rdmsr-c0010139.txt",
+        "run/libvirt/qemu/web.xml",
+        "etc/libvirt/qemu/idle.xml",
     ] {
         put(root, path, &wrong);
     }
+    put(root, &format!("etc/libvirt/qemu/{EVIL}.xml"), &format!("<{EVIL}/>"));
     for file in ["stats", "regions", "rmpopt-table"] {
         put(root, &format!("{DEBUG}/{file}"), &wrong);
     }
@@ -159,6 +173,8 @@ fn snapshot() -> String {
         "/sys/kernel/debug/x86/rmpopt/rmpopt-table",
         "/dev/kmsg",
         "/cpuid.txt",
+        "/etc/libvirt/qemu",
+        "/run/libvirt/qemu/evil.xml",
     ]
     .into_iter()
     .enumerate()
@@ -167,6 +183,7 @@ fn snapshot() -> String {
     }
     items.insert("/dev/cpu/0/msr".to_owned(), json!({"at": {"3221291024": {"Ok": EVIL}}}));
     items.insert("/proc".to_owned(), json!({"names": ["../../../../../../tmp/evil", EVIL, "7"]}));
+    items.insert("/run/libvirt/qemu".to_owned(), json!({"names": ["evil.xml", "../x.xml"]}));
     items.insert(
         "/proc/7/cmdline".to_owned(),
         json!({"text": format!("qemu\0-name\0{EVIL}\0-object\0sev-snp-guest\0")}),

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use snp_host::state::{DriverKind, HostState, RegionKind};
+use snp_host::state::{DriverKind, HostState, LibvirtGuest, RegionKind};
 
 use super::page::{BAD, FAINT, FAIR, GOOD, Page, paint};
 use crate::units::size;
@@ -130,22 +130,66 @@ fn memory(page: &mut Page, state: &HostState) {
     }
 }
 
+/// Guests of each kind that are shown.
+const SHOWN: usize = 32;
+
 fn guests(page: &mut Page, state: &HostState) {
-    match &state.guests.processes {
+    let guests = &state.guests;
+    match &guests.processes {
         None => row(page, "SNP guests", "processes cannot be seen"),
-        Some(guests) => {
-            row(page, "SNP guests", &format!("{} among processes", guests.len()));
-            for guest in guests.iter().take(32) {
+        Some(running) => {
+            row(page, "SNP guests", &format!("{} among processes", running.len()));
+            for guest in running.iter().take(SHOWN) {
                 let name = guest.name.as_deref().unwrap_or("without a name");
                 let memory = guest.memory_bytes.map_or_else(|| "?".to_owned(), size);
-                row(page, "", &format!("{} {name}, {memory}, pid {}", guest.vmm, guest.pid));
+                let of = guest.libvirt.as_ref().map_or_else(String::new, libvirt);
+                row(page, "", &format!("{} {name}, {memory}, pid {}{of}", guest.vmm, guest.pid));
             }
+            more(page, running.len());
         }
     }
-    for (name, (used, capacity)) in &state.guests.asids {
+    if let Some(defined) = guests.defined.as_ref().filter(|defined| !defined.is_empty()) {
+        row(page, "", &format!("{} defined in libvirt, not running", defined.len()));
+        for guest in defined.iter().take(SHOWN) {
+            let memory = guest.memory_bytes.map_or_else(|| "?".to_owned(), size);
+            let of = libvirt(&guest.libvirt);
+            row(page, "", &format!("{} {}, {memory}{of}", guest.vmm, guest.name));
+        }
+        more(page, defined.len());
+    }
+    for (name, (used, capacity)) in &guests.asids {
         let capacity = capacity.map_or_else(|| "?".to_owned(), |n| n.to_string());
         row(page, "", &format!("ASIDs {name}: {used} of {capacity}"));
     }
+}
+
+fn more(page: &mut Page, all: usize) {
+    if all > SHOWN {
+        row(page, "", &format!("and {} more", all - SHOWN));
+    }
+}
+
+/// What libvirt says of a guest, to go on a line.
+fn libvirt(guest: &LibvirtGuest) -> String {
+    let mut text = String::new();
+    if let Some(vcpus) = guest.vcpus {
+        let _ = write!(text, ", {vcpus} vCPUs");
+    }
+    if let Some(sizes) = &guest.hugepages_bytes {
+        let sizes: Vec<String> = sizes.iter().copied().map(size).collect();
+        let sizes = if sizes.is_empty() { "default size".to_owned() } else { sizes.join(", ") };
+        let _ = write!(text, ", huge pages ({sizes})");
+    }
+    if let Some(nodes) = &guest.numa_nodes {
+        let _ = write!(text, ", memory of nodes {nodes}");
+    }
+    if let Some(policy) = &guest.policy {
+        let _ = write!(text, ", policy {policy}");
+    }
+    if let Some(state) = &guest.state {
+        let _ = write!(text, ", libvirt: {state}");
+    }
+    text
 }
 
 fn driver(page: &mut Page, state: &HostState) {

@@ -90,6 +90,35 @@ fn all(ram: u64, put: &dyn Fn(&str, &str)) {
     put("proc/4711/cmdline", &qemu("guest=web"));
     put("proc/4712/cmdline", &qemu("\u{1b}]0;owned\u{7}\u{1b}[31mred"));
     put("proc/1/cmdline", "/sbin/init\0secret-of-another-process\0");
+    libvirt(put);
+}
+
+/// The first guest as libvirt has it, one that does not run, and one that is no SNP guest.
+fn libvirt(put: &dyn Fn(&str, &str)) {
+    let domain = |name: &str, secured: &str| {
+        let number = name.len();
+        format!(
+            "<domain type='kvm'>\n  <name>{name}</name>\n  <uuid>c7a5fdbd-edaf-9455-926a-{number:012}</uuid>\n  \
+             <memory unit='KiB'>104857600</memory>\n  <memoryBacking>\n    <hugepages>\n      \
+             <page size='1048576' unit='KiB'/>\n    </hugepages>\n  </memoryBacking>\n  \
+             <vcpu placement='static'>32</vcpu>\n  <numatune>\n    <memory mode='strict' nodeset='1'/>\n  \
+             </numatune>\n  <cpu mode='custom'>\n    <model fallback='forbid'>EPYC-v4</model>\n  </cpu>\n  \
+             <devices>\n    <graphics type='vnc' passwd='secret-of-a-console'/>\n  </devices>\n{secured}</domain>\n"
+        )
+    };
+    let snp = "  <launchSecurity type='sev-snp'>\n    <cbitpos>51</cbitpos>\n    \
+               <policy>0x00030000</policy>\n  </launchSecurity>\n";
+    put("etc/libvirt/qemu/idle-vault.xml", &domain("idle-vault", snp));
+    put("etc/libvirt/qemu/plain-secret.xml", &domain("plain-secret", ""));
+    put("etc/libvirt/qemu/web.xml", &domain("web", snp));
+    let web = domain("web", snp);
+    put(
+        "run/libvirt/qemu/web.xml",
+        &format!(
+            "<!--\nWARNING: THIS IS AN AUTO-GENERATED FILE.\n-->\n\
+             <domstatus state='running' reason='booted' pid='4711'>\n{web}</domstatus>\n"
+        ),
+    );
 }
 
 fn cpus(put: &dyn Fn(&str, &str)) {

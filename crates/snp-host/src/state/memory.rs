@@ -1,4 +1,4 @@
-//! Memory, how much of it is optimised, and SNP guests.
+//! Memory, and how much of it is optimised.
 
 use std::collections::BTreeMap;
 
@@ -55,28 +55,6 @@ pub struct Pool {
     pub free: u64,
 }
 
-/// SNP guests.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Guests {
-    /// Processes whose command line starts an SNP guest; null if processes cannot be seen.
-    pub processes: Option<Vec<Guest>>,
-    /// ASIDs in use and there, by kind; SNP guests count as `sev_es`.
-    pub asids: BTreeMap<String, (u64, Option<u64>)>,
-}
-
-/// A process.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Guest {
-    /// Process id.
-    pub pid: u64,
-    /// The program.
-    pub vmm: &'static str,
-    /// The guest's name, control characters shown.
-    pub name: Option<String>,
-    /// Memory as asked for.
-    pub memory_bytes: Option<u64>,
-}
-
 pub(super) fn memory(
     system: &System,
     source: Option<&'static str>,
@@ -126,22 +104,4 @@ fn region_in(region: &RegionState, blocks: &[Span], ram: &[Span]) -> u64 {
     let part =
         |b: &Span| bytes_in(ram, b.start.max(start), b.end_inclusive.saturating_add(1).min(end));
     blocks.map(part).sum()
-}
-
-pub(super) fn guests(system: &System) -> Guests {
-    let processes = system.guests.as_ref().ok().map(|guests| {
-        let guest = |guest: &crate::system::GuestProcess| Guest {
-            pid: guest.pid,
-            vmm: guest.vmm,
-            name: guest.name.as_deref().map(crate::place::quoted),
-            memory_bytes: guest.memory_bytes,
-        };
-        guests.iter().map(guest).collect()
-    });
-    let asids = system.asids.as_ref().ok().cloned().unwrap_or_default();
-    let asids = asids
-        .into_iter()
-        .map(|(name, a)| (crate::place::quoted(&name), (a.used, a.capacity)))
-        .collect();
-    Guests { processes, asids }
 }

@@ -3,6 +3,7 @@
 mod capability;
 mod doctor;
 mod driver;
+mod guests;
 mod log;
 mod memory;
 mod regions;
@@ -18,8 +19,9 @@ use serde::Serialize;
 pub use self::capability::{Capability, Features};
 pub use self::doctor::{CHECKS, Check, Verdict, doctor};
 pub use self::driver::{Driver, DriverKind};
+pub use self::guests::{DefinedGuest, Guest, Guests, LibvirtGuest};
 pub use self::log::Log;
-pub use self::memory::{Guest, Guests, Memory, NodeState, Pool};
+pub use self::memory::{Memory, NodeState, Pool};
 pub use self::regions::{RegionKind, RegionState};
 pub use self::registers::{Register, Rmpopt, Snp, Value, WindowState};
 pub use self::rmp::{Range, RmpState};
@@ -124,7 +126,7 @@ impl HostState {
             cpus: cpu_state(system),
             registers: registers::registers(system),
             memory,
-            guests: memory::guests(system),
+            guests: guests::guests(system),
             driver: driver::driver(system, &log, rmpopt.as_ref()),
             anomalies: Vec::new(),
             rmp,
@@ -168,5 +170,6 @@ fn anomalies(state: &HostState) -> Vec<String> {
     all.extend(state.rmp.errors.iter().cloned());
     let wrong = state.sources.iter().filter(|source| source.state == "malformed");
     all.extend(wrong.filter_map(|source| source.detail.clone()));
+    all.extend(state.guests.doubts.iter().cloned());
     all
 }

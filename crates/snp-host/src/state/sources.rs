@@ -66,6 +66,7 @@ pub(super) fn sources(system: &System) -> Vec<Source> {
         plain!("driver-regions", &system.regions, crate::system::REGIONS),
         row("rmpopt-table", &system.table, |(path, _)| path.clone()),
         plain!("guests", &system.guests, "/proc/PID/cmdline"),
+        plain!("libvirt", &system.libvirt, "/run/libvirt and /etc/libvirt"),
         row("kernel-log", &system.log, |(path, _)| path.clone()),
     ]);
     // Our module prints what it believes; how old that is stands in the head of its regions.

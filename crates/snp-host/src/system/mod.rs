@@ -13,6 +13,7 @@ mod error;
 mod guests;
 mod iomem;
 mod klog;
+mod libvirt;
 mod module;
 mod msr;
 mod nodes;
@@ -34,6 +35,7 @@ pub use self::error::{Got, ReadError, Why};
 pub use self::guests::{GuestProcess, of_cmdline};
 pub use self::iomem::{IOMEM, Iomem};
 pub use self::klog::LOG_PATHS;
+pub use self::libvirt::{Domain, Libvirt};
 use self::module::FILES;
 pub use self::module::{ModuleRegion, ModuleRegions, REGIONS, STATS, parse_stats};
 pub use self::msr::{Values, parse_rdmsr, rdmsr_path};
@@ -86,6 +88,8 @@ pub struct System {
     pub table: Got<(String, RmpoptTable)>,
     /// SNP guests among processes.
     pub guests: Got<Vec<GuestProcess>>,
+    /// SNP guests that libvirt knows.
+    pub libvirt: Got<Libvirt>,
     /// The kernel's log, with its path.
     pub log: Got<(String, String)>,
 }
@@ -116,6 +120,7 @@ impl System {
             asids: params::asids(root),
             table: table(root, ours || deep),
             guests: guests::guests(root),
+            libvirt: libvirt::libvirt(root),
             emulated: root.names(FILES).map(|names| names.iter().any(|name| name == "emu")),
             log: klog::read(root),
             cpus,

@@ -26,8 +26,12 @@ const KEPT: [&str; 14] = [
 impl Record {
     /// Takes names out. Of the log the lines that are read here are kept, without what stands
     /// before the message; of a guest's command line what makes it an SNP guest and its memory.
+    ///
+    /// Guests are named after their process, those that do not run by a number; the same UUID becomes
+    /// the same other one.
     pub fn redact(&mut self) {
         self.redacted = true;
+        super::libvirt::redact(&mut self.items);
         for (path, item) in &mut self.items {
             let Item::Text(text) = item else { continue };
             if LOG_PATHS.contains(&path.as_str()) {

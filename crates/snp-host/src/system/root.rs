@@ -77,9 +77,14 @@ impl Root {
 
     /// The same, not kept in the record.
     pub(super) fn text_unkept(&self, path: &str) -> Got<String> {
+        self.text_within(path, MAX_INTERFACE_BYTES)
+    }
+
+    /// The same, of at most `limit` bytes.
+    pub(super) fn text_within(&self, path: &str, limit: u64) -> Got<String> {
         let bytes = match &self.kind {
-            Kind::Live(tree) | Kind::Tree(tree) => tree.read(path, MAX_INTERFACE_BYTES),
-            Kind::Snapshot(record) => record.text(path, MAX_INTERFACE_BYTES),
+            Kind::Live(tree) | Kind::Tree(tree) => tree.read(path, limit),
+            Kind::Snapshot(record) => record.text(path, limit),
         };
         bytes
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
@@ -110,6 +115,11 @@ impl Root {
             .map_err(|why| ReadError::new(path, why))
     }
 
+    /// Keeps why there was no answer.
+    pub(super) fn keep_failure(&self, path: &str, why: &Why) {
+        self.keep(path, || Item::Failed(why.clone()));
+    }
+
     /// Keeps an answer; what is absent stays so without being kept.
     pub(super) fn keep_text(&self, path: &str, got: &Got<String>) {
         match got {
@@ -127,7 +137,7 @@ impl Root {
         match &got {
             Err(error) if error.why == Why::Absent => {}
             Ok(names) => self.keep_names(path, names),
-            Err(error) => self.keep(path, || Item::Failed(error.why.clone())),
+            Err(error) => self.keep_failure(path, &error.why),
         }
         got
     }
