@@ -87,7 +87,7 @@ pub(crate) enum Command {
     ///
     /// Without root it shows what it may see and names the rest. CPUID and MSRs are read on one CPU,
     /// since each read interrupts the CPU: --deep reads them on all (docs/status.md).
-    Status(HostArgs),
+    Status(StatusArgs),
 
     /// Check a host by numbered rules: what is wrong, how that is known, what to do.
     ///
@@ -161,6 +161,18 @@ pub(crate) struct HostArgs {
     /// Print the result as JSON, alone on standard output.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Options of `rmpopt status`.
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// Which host.
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+
+    /// Ask the SEV firmware too, through /dev/sev; one GiB has to be optimised again after that.
+    #[arg(long, conflicts_with = "from")]
+    pub(crate) firmware: bool,
 }
 
 /// Options of `rmpopt doctor`.
@@ -244,6 +256,7 @@ impl TopArgs {
 /// Options of `rmpopt snapshot`.
 #[derive(Debug, Args)]
 #[command(after_help = "Exit codes: 0 written, 2 usage, 3 something cannot be read or written.")]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct SnapshotArgs {
     /// The file to write; one that exists is not overwritten.
     #[arg(long, short, value_name = "FILE")]
@@ -264,6 +277,10 @@ pub(crate) struct SnapshotArgs {
     /// Ask every CPU, each of which is interrupted for it; and read upstream's rmpopt-table.
     #[arg(long)]
     pub(crate) deep: bool,
+
+    /// Ask the SEV firmware too, through /dev/sev; one GiB has to be optimised again after that.
+    #[arg(long)]
+    pub(crate) firmware: bool,
 
     /// Leave out names of hosts, users and guests; addresses and sizes stay.
     #[arg(long)]

@@ -284,6 +284,58 @@ fn guests_that_libvirt_knows() {
     rmpopt(&["status", "--from", text(&file)]).code(0).stdout(contains("guest-7"));
 }
 
+/// The firmware is asked only if that is said; what it answers is in a snapshot.
+#[test]
+fn the_firmware_is_asked_on_demand() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, file) = (dir.path().join("tree"), dir.path().join("s.json"));
+    std::fs::create_dir_all(root.join("dev")).unwrap();
+    let (root, file) = (text(&root), text(&file));
+    let said = |status: &Value| {
+        let mut sources = status["sources"].as_array().unwrap().iter();
+        let firmware = sources.find(|source| source["fact"] == "firmware").unwrap();
+        assert_eq!(status["firmware"], Value::Null);
+        assert!(!status["needs_deep"].as_array().unwrap().contains(&"firmware".into()));
+        firmware["state"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(said(&json(&["status", "--json", "--root", root])), "not-asked");
+    let asked = || json(&["status", "--json", "--firmware", "--root", root]);
+    assert_eq!(said(&asked()), "absent");
+    rmpopt(&["status", "--root", root]).code(0).stdout(contains("firmware").not());
+    rmpopt(&["status", "--firmware", "--root", root])
+        .code(0)
+        .stdout(contains("firmware      /dev/sev: absent"));
+    for flags in [&[][..], &["--firmware"]] {
+        rmpopt(&[&["snapshot", "--replace", "--root", root, "-o", file][..], flags].concat())
+            .code(0);
+        let of_tree = json(&[&["status", "--json", "--root", root][..], flags].concat());
+        assert_eq!(json(&["status", "--json", "--from", file]), of_tree, "{flags:?}");
+    }
+    // Another file in its place refuses the ioctl.
+    std::fs::write(format!("{root}/dev/sev"), "").unwrap();
+    assert_eq!(said(&asked()), "malformed");
+    rmpopt(&["snapshot", "--replace", "--firmware", "--root", root, "-o", file]).code(0);
+    assert_eq!(json(&["status", "--json", "--from", file]), asked());
+    rmpopt(&["status", "--firmware", "--from", file]).code(2);
+
+    // An answer as a firmware of 1.55 gives it, one guest of which no process is seen.
+    let answer = "0137010318000000040000000100000003000000000000160300000000000016";
+    let snapshot = serde_json::json!({
+        "format": "rmpopt-snapshot", "version": 1, "taken_s": 1, "deep": false, "redacted": false,
+        "items": {"/dev/sev": {"at": {"0": {"Ok": answer}}}, "/proc": {"names": []}},
+    });
+    std::fs::write(file, snapshot.to_string()).unwrap();
+    let status = json(&["status", "--json", "--from", file]);
+    let firmware = &status["firmware"];
+    assert_eq!((&firmware["api"], &firmware["build"]), (&"1.55".into(), &24.into()));
+    assert_eq!((&firmware["state"], &firmware["vlek"]), (&"initialised".into(), &true.into()));
+    assert_eq!(firmware["tcb"], "0x1600000000000003");
+    assert_eq!(status["anomalies"][0], "the firmware manages 1 guests, 0 are among processes");
+    rmpopt(&["status", "--from", file])
+        .code(0)
+        .stdout(contains("API 1.55, build 24, initialised; RMP initialised; alias check"));
+}
+
 #[test]
 fn links_do_not_lead_out_of_a_tree() {
     let dir = fake_host::dir();

@@ -9,16 +9,21 @@ use snp_host::state::{Check, HostState, RegionState, SCHEMA_VERSION, Verdict, do
 use snp_host::system::{Cpuid, CpuidDump, Record, Root, System, looks_like_cpuid};
 use snp_host::{FileKind, read_text};
 
-use crate::cli::{DoctorArgs, HostArgs, RegionsArgs, SourceArgs};
+use crate::cli::{DoctorArgs, HostArgs, RegionsArgs, SourceArgs, StatusArgs};
 use crate::exit::{FOUND_PROBLEMS, Failure, NOT_CHECKED};
 use crate::output;
 use crate::units::exact_duration;
 use crate::view::View;
 
 /// `rmpopt status`.
-pub(crate) fn status(args: &HostArgs) -> Result<ExitCode, Failure> {
-    let state = state(args)?;
-    let text = if args.json {
+pub(crate) fn status(args: &StatusArgs) -> Result<ExitCode, Failure> {
+    let source = &args.host.source;
+    let mut system = shown(source)?;
+    if args.firmware {
+        system.ask_firmware(&open(source.root.as_deref())?);
+    }
+    let state = HostState::of(&system);
+    let text = if args.host.json {
         output::json(&state)?
     } else {
         view().status(&state, output::stdout_width())
@@ -111,11 +116,16 @@ fn view() -> View {
 
 /// The host that is asked for.
 fn state(args: &HostArgs) -> Result<HostState, Failure> {
-    let (system, taken) = system(&args.source)?;
+    shown(&args.source).map(|system| HostState::of(&system))
+}
+
+/// What is read of it; a snapshot's age is said.
+fn shown(source: &SourceArgs) -> Result<System, Failure> {
+    let (system, taken) = system(source)?;
     if let Some(taken) = taken {
         said(&taken);
     }
-    Ok(HostState::of(&system))
+    Ok(system)
 }
 
 /// What is read of the host that is asked for, and when, if that was by a snapshot.

@@ -16,7 +16,10 @@ use crate::output;
 /// Reads the host once, keeping every answer, and writes them down.
 pub(crate) fn run(args: &SnapshotArgs) -> Result<ExitCode, Failure> {
     let root = super::host::open(args.root.as_deref())?.recording();
-    System::read(&root, args.deep);
+    let mut system = System::read(&root, args.deep);
+    if args.firmware {
+        system.ask_firmware(&root);
+    }
     let mut record = root.into_record().unwrap_or_default();
     record.taken_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
     record.deep = args.deep;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use snp_host::state::{DriverKind, HostState, LibvirtGuest, RegionKind};
+use snp_host::state::{DriverKind, HostState, LibvirtGuest, RegionKind, Source};
 
 use super::page::{BAD, FAINT, FAIR, GOOD, Page, paint};
 use crate::units::size;
@@ -14,6 +14,7 @@ const LABEL: usize = 14;
 pub(super) fn status(page: &mut Page, state: &HostState) {
     capability(page, state);
     snp(page, state);
+    firmware(page, state);
     rmp(page, state);
     rmpopt(page, state);
     memory(page, state);
@@ -58,6 +59,38 @@ fn capability(page: &mut Page, state: &HostState) {
 
 fn snp(page: &mut Page, state: &HostState) {
     verdict(page, "SNP", state.snp.enabled, ["on", "off"], &state.snp.reasons.join("; "));
+}
+
+/// Nothing where nobody asked it.
+fn firmware(page: &mut Page, state: &HostState) {
+    let Some(firmware) = &state.firmware else {
+        let asked = |source: &&Source| source.fact == "firmware" && source.state != "not-asked";
+        if let Some(detail) = state.sources.iter().find(asked).and_then(|s| s.detail.as_deref()) {
+            row(page, "firmware", detail);
+        }
+        return;
+    };
+    let not = |is: bool| if is { "" } else { "not " };
+    row(
+        page,
+        "firmware",
+        &format!(
+            "API {}, build {}, {}; RMP {}initialised; alias check {}complete; {} guests",
+            firmware.api,
+            firmware.build,
+            firmware.state,
+            not(firmware.rmp_initialised),
+            not(firmware.alias_check_complete),
+            firmware.guests
+        ),
+    );
+    let ciphertext = match (firmware.ciphertext_hiding_capable, firmware.ciphertext_hiding) {
+        (_, true) => "on",
+        (true, false) => "off",
+        (false, false) => "not offered",
+    };
+    let (tcb, reported) = (&firmware.tcb, &firmware.reported_tcb);
+    row(page, "", &format!("TCB {tcb}, reported {reported}; ciphertext hiding {ciphertext}"));
 }
 
 fn rmp(page: &mut Page, state: &HostState) {

@@ -3,6 +3,7 @@
 mod capability;
 mod doctor;
 mod driver;
+mod firmware;
 mod guests;
 mod log;
 mod memory;
@@ -19,6 +20,7 @@ use serde::Serialize;
 pub use self::capability::{Capability, Features};
 pub use self::doctor::{CHECKS, Check, Verdict, doctor};
 pub use self::driver::{Driver, DriverKind};
+pub use self::firmware::Firmware;
 pub use self::guests::{DefinedGuest, Guest, Guests, LibvirtGuest};
 pub use self::log::Log;
 pub use self::memory::{Memory, NodeState, Pool};
@@ -49,6 +51,8 @@ pub struct HostState {
     pub capability: Capability,
     /// SNP.
     pub snp: Snp,
+    /// What the SEV firmware says; null unless it was asked and answered.
+    pub firmware: Option<Firmware>,
     /// The RMP.
     pub rmp: RmpState,
     /// CPUs.
@@ -123,6 +127,7 @@ impl HostState {
             sources: sources::sources(system),
             capability: Capability::of(system),
             snp: registers::snp(system, &log),
+            firmware: Firmware::of(system),
             cpus: cpu_state(system),
             registers: registers::registers(system),
             memory,
@@ -166,6 +171,16 @@ fn anomalies(state: &HostState) -> Vec<String> {
     }
     for register in state.registers.iter().filter(|r| r.values.len() > 1) {
         all.push(format!("{} has {} values", register.name, register.values.len()));
+    }
+    if let Some(firmware) = &state.firmware {
+        if state.snp.enabled == Some(true) && !firmware.rmp_initialised {
+            all.push("SNP_EN is set and the firmware has no initialised RMP".to_owned());
+        }
+        let processes = state.guests.processes.as_ref().map(Vec::len);
+        if let Some(seen) = processes.filter(|seen| *seen as u64 != u64::from(firmware.guests)) {
+            let managed = firmware.guests;
+            all.push(format!("the firmware manages {managed} guests, {seen} are among processes"));
+        }
     }
     all.extend(state.rmp.errors.iter().cloned());
     let wrong = state.sources.iter().filter(|source| source.state == "malformed");

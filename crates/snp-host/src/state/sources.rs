@@ -4,6 +4,8 @@ use serde::Serialize;
 
 use crate::system::{Got, System};
 
+const FIRMWARE: &str = "firmware";
+
 /// One fact's source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Source {
@@ -42,7 +44,7 @@ fn row<T>(fact: &'static str, got: &Got<T>, source: impl Fn(&T) -> String) -> So
 pub(super) fn sources(system: &System) -> Vec<Source> {
     let at = |path: &'static str| move || path.to_owned();
     macro_rules! plain {
-        ($fact:literal, $got:expr, $path:expr) => {{
+        ($fact:expr, $got:expr, $path:expr) => {{
             let path = at($path);
             row($fact, $got, |_| path())
         }};
@@ -67,6 +69,7 @@ pub(super) fn sources(system: &System) -> Vec<Source> {
         row("rmpopt-table", &system.table, |(path, _)| path.clone()),
         plain!("guests", &system.guests, "/proc/PID/cmdline"),
         plain!("libvirt", &system.libvirt, "/run/libvirt and /etc/libvirt"),
+        plain!(FIRMWARE, &system.firmware, crate::system::SEV),
         row("kernel-log", &system.log, |(path, _)| path.clone()),
     ]);
     // Our module prints what it believes; how old that is stands in the head of its regions.
@@ -90,6 +93,8 @@ pub(super) fn needing(system: &System, state: &str) -> Vec<&'static str> {
 /// Facts that need `deep`.
 pub(super) fn not_deep(system: &System) -> Vec<&'static str> {
     let mut facts = needing(system, "not-asked");
+    // Nothing but --firmware asks it.
+    facts.retain(|fact| *fact != FIRMWARE);
     let online = system.cpus.as_ref().map_or(0, |cpus| cpus.online.len() as usize);
     let fewer = |asked: usize| !system.deep && asked > 0 && asked < online;
     let asked =

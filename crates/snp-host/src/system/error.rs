@@ -26,7 +26,7 @@ pub enum Why {
         /// The limit, in bytes.
         limit: u64,
     },
-    /// It would interrupt every CPU, and that was not asked for.
+    /// It would interrupt every CPU, or talk to the firmware, and that was not asked for.
     NotAsked,
     /// Any other failure of the operating system.
     Io(String),
@@ -75,6 +75,9 @@ impl std::fmt::Display for ReadError {
                 write!(f, ":{line}: `{}`, expected {}", quoted(found), quoted(expected))
             }
             Why::TooLarge { limit } => write!(f, ": larger than {limit} bytes"),
+            Why::NotAsked if self.path == super::SEV => {
+                f.write_str(": the firmware was not asked (--firmware asks it)")
+            }
             Why::NotAsked => {
                 f.write_str(": not read, as it interrupts every CPU (--deep reads it)")
             }

@@ -4,7 +4,8 @@
 //! A reader that finds nothing says whether its file is absent, forbidden or malformed ([`Why`]).
 //! Nothing is written, no link is followed, no file is read beyond [`MAX_INTERFACE_BYTES`].
 //! Reading an MSR or CPUID through `/dev/cpu/N`, or upstream's `rmpopt-table`, interrupts the CPUs
-//! that are asked: without `deep` only the first CPU is.
+//! that are asked: without `deep` only the first CPU is. The SEV firmware is asked only by
+//! [`System::ask_firmware`].
 
 mod cpuid;
 mod cpuid_text;
@@ -23,6 +24,7 @@ mod redact;
 mod refresh;
 mod rmpopt_table;
 mod root;
+mod sev;
 mod sys;
 mod tree;
 
@@ -45,6 +47,7 @@ pub use self::record::{Record, SNAPSHOT_FORMAT, SNAPSHOT_VERSION};
 pub use self::refresh::{Refresher, Renewed};
 pub use self::rmpopt_table::{RmpoptTable, TABLE_PATHS};
 pub use self::root::{MAX_INTERFACE_BYTES, Root};
+pub use self::sev::{PlatformStatus, SEV};
 
 use snp_defs::msr as defs;
 
@@ -90,6 +93,8 @@ pub struct System {
     pub guests: Got<Vec<GuestProcess>>,
     /// SNP guests that libvirt knows.
     pub libvirt: Got<Libvirt>,
+    /// What the SEV firmware says; asked by [`System::ask_firmware`] alone.
+    pub firmware: Got<PlatformStatus>,
     /// The kernel's log, with its path.
     pub log: Got<(String, String)>,
 }
@@ -121,12 +126,19 @@ impl System {
             table: table(root, ours || deep),
             guests: guests::guests(root),
             libvirt: libvirt::libvirt(root),
+            firmware: sev::kept(root),
             emulated: root.names(FILES).map(|names| names.iter().any(|name| name == "emu")),
             log: klog::read(root),
             cpus,
             stats,
             regions,
         }
+    }
+
+    /// Asks the SEV firmware for the platform's status, through `/dev/sev` of `root`: a command of the
+    /// firmware, after which one 1 GiB region has to be optimised again.
+    pub fn ask_firmware(&mut self, root: &Root) {
+        self.firmware = sev::ask(root);
     }
 
     /// A host of which nothing is known but a dump of CPUID.

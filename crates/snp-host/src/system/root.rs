@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::error::{Got, ReadError, Why};
 use super::record::{Item, Record};
+use super::sev::{SEV, STATUS_BYTES};
 use super::tree::Tree;
 
 /// The largest text of one interface, in bytes (16 MiB): the table of 12 TiB on 1,024 CPUs, each
@@ -162,6 +163,20 @@ impl Root {
         };
         self.keep_at(path, offset, &got);
         got.map_err(|why| ReadError::new(path, why))
+    }
+
+    /// The firmware's answer. In a snapshot it is there if somebody asked, also if there was no device.
+    pub(super) fn platform_status(&self) -> Result<[u8; STATUS_BYTES], Why> {
+        let answer = match &self.kind {
+            Kind::Live(tree) | Kind::Tree(tree) => tree.platform_status(SEV),
+            Kind::Snapshot(record) if !record.items.contains_key(SEV) => Err(Why::NotAsked),
+            Kind::Snapshot(record) => record.at::<STATUS_BYTES>(SEV, 0),
+        };
+        match &answer {
+            Ok(_) => self.keep_at(SEV, 0, &answer),
+            Err(why) => self.keep_failure(SEV, why),
+        }
+        answer
     }
 
     pub(super) fn keep_at<const N: usize>(&self, path: &str, at: u64, got: &Result<[u8; N], Why>) {

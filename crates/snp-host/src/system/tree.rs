@@ -3,20 +3,23 @@
 //! Every part of a path is opened by itself, relative to the one before and without following a
 //! symbolic link, so that neither a link nor `..` in a copied tree leads out of it. Nothing is
 //! written. What is not a regular file is refused, but for the kernel's MSR and CPUID devices and
-//! its log: those are known by their device numbers.
+//! its log, known by their device numbers, and the secure processor, which is asked by an ioctl.
 
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Dir, FileType, Mode, OFlags, fstat, open, openat};
 use rustix::io::Errno;
+use snp_defs::FirmwareStatus;
 
 use super::error::Why;
+use super::sev::STATUS_BYTES;
+use super::sys;
 
 /// Most names that are read of one folder.
 const MAX_NAMES: usize = 1 << 18;
@@ -24,6 +27,9 @@ const MAX_NAMES: usize = 1 << 18;
 const KMSG: (u32, u32) = (1, 11);
 const MSR_MAJOR: u32 = 202;
 const CPUID_MAJOR: u32 = 203;
+/// Devices of the misc driver, of which the secure processor's is one.
+const MISC_MAJOR: u32 = 10;
+const PROCESSOR: &str = "the device of the secure processor";
 
 /// How long an open device is used again: one that has gone meanwhile must be seen to have.
 const BURST: Duration = Duration::from_millis(50);
@@ -141,6 +147,27 @@ impl Tree {
             Err(e) => Err(io_why(&e)),
             Ok(()) => Ok(bytes),
         }
+    }
+
+    /// Asks the firmware behind a device of the secure processor for the platform's status.
+    pub(super) fn platform_status(&self, path: &str) -> Result<[u8; STATUS_BYTES], Why> {
+        let fd = self.descend(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
+        let stat = fstat(&fd).map_err(why)?;
+        let device = (FileType::from_raw_mode(stat.st_mode), rustix::fs::major(stat.st_rdev));
+        // Any other file is asked too and refuses, any other driver's device is not.
+        if !matches!(device, (FileType::CharacterDevice, MISC_MAJOR) | (FileType::RegularFile, _)) {
+            return Err(Why::malformed(0, PROCESSOR, "another kind of file"));
+        }
+        sys::snp_platform_status(fd.as_fd()).map_err(|(errno, code)| match (errno, code) {
+            (Errno::NOTTY, _) => Why::malformed(0, PROCESSOR, "another file (ENOTTY)"),
+            (_, code) if code != sys::NOT_CALLED && code != 0 => {
+                Why::Io(format!("the firmware answers {}", FirmwareStatus(code)))
+            }
+            (Errno::INVAL, _) => Why::Io(
+                "EINVAL: this kernel asks the firmware only once SNP is initialised".to_owned(),
+            ),
+            (errno, _) => why(errno),
+        })
     }
 
     /// The names in a folder, sorted.
