@@ -73,18 +73,27 @@ impl Cpus {
 
 /// Sockets, by the list of CPUs that one CPU of each has: two files instead of one for each core.
 fn sockets_by_list(root: &Root, online: &CpuList) -> Got<Option<u32>> {
-    let (mut told, mut sockets) = (BTreeSet::new(), 0);
+    // CPUs of the lists so far, each with the CPU whose list it was.
+    let mut told: BTreeMap<u32, u32> = BTreeMap::new();
+    let mut lists: BTreeMap<u32, CpuList> = BTreeMap::new();
     for cpu in online.iter() {
-        if told.contains(&cpu) {
+        if told.contains_key(&cpu) {
             continue;
         }
-        let list = optional(list(root, &format!("{CPU}/cpu{cpu}/topology/package_cpus_list")))?;
+        let path = format!("{CPU}/cpu{cpu}/topology/package_cpus_list");
         let fits = |list: &CpuList| list.len() <= MAX_LOOKED_AT && list.contains(cpu);
-        let Some(list) = list.filter(fits) else { return Ok(None) };
-        told.extend(list.iter());
-        sockets += 1;
+        let Some(list) = optional(list(root, &path))?.filter(fits) else { return Ok(None) };
+        for other in list.iter() {
+            if let Some(of) = told.insert(other, cpu)
+                && let Some(before) = lists.get(&of)
+            {
+                let expected = format!("CPU {other} in one socket, as CPU {of} lists `{before}`");
+                return Err(ReadError::new(&path, Why::malformed(1, &expected, &list.to_string())));
+            }
+        }
+        lists.insert(cpu, list);
     }
-    Ok(Some(sockets))
+    Ok(Some(lists.len() as u32))
 }
 
 /// Sockets, by their numbers.
@@ -105,5 +114,39 @@ pub(super) fn optional<T>(got: Got<T>) -> Got<Option<T>> {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.why == Why::Absent => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sockets of a host with these lists of its CPUs.
+    fn sockets(online: &str, lists: &[(u32, &str)]) -> Got<Option<u32>> {
+        let dir = tempfile::tempdir().unwrap();
+        for (cpu, list) in lists {
+            let topology = dir.path().join(format!("sys/devices/system/cpu/cpu{cpu}/topology"));
+            std::fs::create_dir_all(&topology).unwrap();
+            std::fs::write(topology.join("package_cpus_list"), list).unwrap();
+        }
+        sockets_by_list(&Root::tree(dir.path()).unwrap(), &CpuList::parse(online).unwrap())
+    }
+
+    #[test]
+    fn lists_of_sockets_share_no_cpu() {
+        assert_eq!(sockets("0-7", &[(0, "0-3"), (4, "4-7")]), Ok(Some(2)));
+        // The first CPU is offline, or its list is of another.
+        assert_eq!(sockets("1-7", &[(1, "1-3"), (4, "4-7")]), Ok(Some(2)));
+        assert_eq!(sockets("0-7", &[(0, "1-3"), (4, "4-7")]), Ok(None));
+        assert_eq!(sockets("0-7", &[(0, "0-3")]), Ok(None));
+        let error = sockets("0-7", &[(0, "0-3"), (4, "2,4-7")]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "/sys/devices/system/cpu/cpu4/topology/package_cpus_list:1: `2,4-7`, expected CPU 2 in \
+             one socket, as CPU 0 lists `0-3`"
+        );
+        // With the last list that is whole; the others say nothing of it.
+        let error = sockets("0-7", &[(0, "0-1"), (2, "2-3"), (4, "3-7")]).unwrap_err().to_string();
+        assert!(error.contains("CPU 3 in one socket, as CPU 2 lists `2-3`"), "{error}");
     }
 }
