@@ -75,6 +75,11 @@ fn facts_of_a_big_host() {
     }
     assert_eq!(json(&["status", "--json", "--root", root])["cpus"]["sockets"], 2);
     assert_eq!((at("/rmpopt/cores_asked"), at("/rmpopt/cores_enabled")), (512.into(), 512.into()));
+    let tunables = serde_json::json!({"delay_ms": 1000, "hold_us": 100, "sweep": 0});
+    assert_eq!(at("/driver/tunables"), tunables);
+    rmpopt(&["status", "--root", root])
+        .code(0)
+        .stdout(contains("set to delay_ms 1000, hold_us 100, sweep 0"));
     let tib = 1u64 << 40;
     assert_eq!(at("/memory/ram_bytes"), 12 * tib);
     assert_eq!(at("/memory/nodes/0/ram_bytes"), 6 * tib);

@@ -145,6 +145,7 @@ fn host_of_wrong_files(root: &Path) {
         "sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages",
         "rdmsr-c0010010.txt",
         "rdmsr-c0010139.txt",
+        "sys/kernel/config/rmpopt/delay_ms",
         "run/libvirt/qemu/web.xml",
         "etc/libvirt/qemu/idle.xml",
     ] {

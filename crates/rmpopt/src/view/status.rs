@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use snp_host::state::{DriverKind, HostState, LibvirtGuest, RegionKind, Source};
+use snp_host::system::NUMBERS;
 
 use super::page::{BAD, FAINT, FAIR, GOOD, Page, paint};
 use crate::units::size;
@@ -242,6 +243,17 @@ fn driver(page: &mut Page, state: &HostState) {
         let _ = write!(text, "; its belief last changed {age} ms before it was read");
     }
     row(page, "driver", &text);
+    let parameters = driver.parameters.iter().map(|(name, value)| format!("{name} {value}"));
+    let known = driver.tunables.iter().flatten();
+    let numbers = NUMBERS.iter().filter_map(|name| known.clone().find(|(n, _)| *n == name));
+    let settings: Vec<String> =
+        parameters.chain(numbers.map(|(name, value)| format!("{name} {value}"))).collect();
+    if !settings.is_empty() {
+        row(page, "", &format!("set to {}", settings.join(", ")));
+    }
+    if driver.kind == DriverKind::Ours && driver.tunables.is_none() {
+        row(page, "", "its numbers are not known: configfs is not mounted, or not its folder");
+    }
 }
 
 fn missing(page: &mut Page, state: &HostState) {

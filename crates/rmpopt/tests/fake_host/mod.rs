@@ -201,6 +201,9 @@ fn driver(put: &dyn Fn(&str, &str)) {
         &format!("{dir}/stats"),
         "rmpopt.executed 1048576\nwakeups 512\npasses 1\ninterruptions.total 512\ncpu.taken_ns 5000000\nhold.longest_ns 98000\naudits.run 4096\nrmpopt.clean 1048000\nrmpopt.dirty 576\nresults.stale 0\naudits.failed 0\ncontradicted 0\nfaults 0\nunclean 0\n",
     );
+    for (name, value) in [("delay_ms", 1000), ("hold_us", 100), ("sweep", 0)] {
+        put(&format!("sys/kernel/config/rmpopt/{name}"), &format!("{value}\n"));
+    }
     let (table, regions) = belief(&(100..300));
     put(&format!("{dir}/rmpopt-table"), &table);
     put(&format!("{dir}/regions"), &regions);

@@ -43,6 +43,9 @@ pub struct Driver {
     pub stats: BTreeMap<String, u64>,
     /// Its parameters.
     pub parameters: BTreeMap<String, String>,
+    /// Its numbers that can be set while it is loaded (docs/kernel-module.md), each in the unit that
+    /// its name ends with; null if configfs is not mounted or the module has none there.
+    pub tunables: Option<BTreeMap<&'static str, u64>>,
     /// kvm_amd's parameter `sev_snp`.
     pub kvm_sev_snp: Option<bool>,
 }
@@ -89,6 +92,7 @@ pub(super) fn driver(system: &System, log: &Log, rmpopt: Option<&Rmpopt>) -> Dri
         changed_ms_ago: regions.map(|r| r.changed_ms_ago),
         stats: system.stats.as_ref().ok().cloned().unwrap_or_default(),
         parameters: module.cloned().unwrap_or_default(),
+        tunables: system.tunables.as_ref().ok().filter(|all| !all.is_empty()).cloned(),
         kvm_sev_snp: params
             .and_then(|params| params.get("kvm_amd")?.get("sev_snp"))
             .and_then(|value| crate::system::flag(value)),

@@ -63,6 +63,7 @@ pub(super) fn sources(system: &System) -> Vec<Source> {
         plain!("nodes", &system.nodes, "/sys/devices/system/node"),
         plain!("hugepages", &system.hugepages, "/sys/kernel/mm/hugepages"),
         plain!("parameters", &system.params, "/sys/module"),
+        plain!("tunables", &system.tunables, crate::system::TUNABLES),
         plain!("asids", &system.asids, "/sys/fs/cgroup/misc.current"),
         plain!("driver-stats", &system.stats, crate::system::STATS),
         plain!("driver-regions", &system.regions, crate::system::REGIONS),

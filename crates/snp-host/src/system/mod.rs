@@ -27,6 +27,7 @@ mod root;
 mod sev;
 mod sys;
 mod tree;
+mod tunables;
 
 use std::collections::BTreeMap;
 
@@ -48,6 +49,7 @@ pub use self::refresh::{Refresher, Renewed};
 pub use self::rmpopt_table::{RmpoptTable, TABLE_PATHS};
 pub use self::root::{MAX_INTERFACE_BYTES, Root};
 pub use self::sev::{PlatformStatus, SEV};
+pub use self::tunables::{NUMBERS, TUNABLES};
 
 use snp_defs::msr as defs;
 
@@ -79,6 +81,8 @@ pub struct System {
     pub hugepages: Got<Vec<(u64, u64, u64)>>,
     /// Module parameters.
     pub params: Got<BTreeMap<String, BTreeMap<String, String>>>,
+    /// Our module's numbers that can be set.
+    pub tunables: Got<BTreeMap<&'static str, u64>>,
     /// ASIDs.
     pub asids: Got<BTreeMap<String, Asids>>,
     /// Our module's counters.
@@ -122,6 +126,7 @@ impl System {
             nodes: nodes::nodes(root),
             hugepages: nodes::hugepages(root),
             params: params::params(root),
+            tunables: tunables::tunables(root),
             asids: params::asids(root),
             table: table(root, ours || deep),
             guests: guests::guests(root),
