@@ -70,6 +70,12 @@ fn the_mounted_host_and_its_snapshot_say_the_same() {
     assert_eq!(status["rmp"]["uncovered_bytes"], 0);
     assert_eq!(status["rmpopt"]["cores_enabled"], status["cpus"]["cores"]);
     assert_eq!(status["anomalies"], serde_json::json!([]));
+    let tunables = status["driver"]["tunables"].as_object().unwrap();
+    assert!(tunables.keys().map(String::as_str).eq({
+        let mut names = snp_host::system::NUMBERS;
+        names.sort_unstable();
+        names
+    }));
     // All that a driver counts of what it can see, as our module does.
     let stats = &status["driver"]["stats"];
     let of = |key: &str| stats[key].as_u64().unwrap_or_else(|| panic!("{key} in {stats}"));

@@ -217,18 +217,15 @@ impl Files {
             }
             File::Table => self.ask(|world| world.live.table())?,
             File::Stats => {
-                let (counters, contradicted, longest_ns) = self.ask(|world| {
-                    let live = &world.live;
-                    (live.counters(), live.contradicted(), live.longest_hold())
-                })?;
+                let (counters, further) =
+                    self.ask(|world| (world.live.counters(), world.live.further_counts()))?;
                 let mut text = String::new();
                 for (counter, value) in counters {
                     let _ = writeln!(text, "{counter} {value}");
                 }
-                if let Some(contradicted) = contradicted {
-                    let _ = writeln!(text, "contradicted {contradicted}");
+                for (name, value) in further {
+                    let _ = writeln!(text, "{name} {value}");
                 }
-                let _ = writeln!(text, "hold.longest_ns {longest_ns}");
                 text
             }
             File::Regions => self.regions()?,

@@ -490,7 +490,7 @@ fn text_of(text: String) -> What {
 }
 
 /// Our driver's numbers, by the module's names and units (docs/kernel-module.md).
-fn numbers(config: &Config) -> [(&'static str, u64); 9] {
+fn numbers(config: &Config) -> [(&'static str, u64); 11] {
     let ms = |ns: u64| ns / MILLISECOND;
     [
         ("delay_ms", ms(config.delay_ns)),
@@ -502,6 +502,8 @@ fn numbers(config: &Config) -> [(&'static str, u64); 9] {
         ("slow_us", config.slow_ns / 1000),
         ("followers", config.followers_at_once.into()),
         ("audit_ms", ms(config.audit_ns)),
+        ("cap_ms", ms(config.cap_ns_per_minute)),
+        ("sweep", config.sweep_per_second.into()),
     ]
 }
 

@@ -501,6 +501,7 @@ impl Engine<'_> {
         let rides =
             slot.manner == Manner::Tick && busy.is_some() && (slot.begun || slot.by.as_ns() > now);
         let overhead = if slot.woken {
+            self.meter.counts.holds_woken += 1;
             0
         } else if slot.manner == Manner::Ipi {
             self.meter.counts.ipis += 1;
@@ -510,6 +511,7 @@ impl Engine<'_> {
             }
             self.cost.ipi_target + self.guest_exit(cpu)
         } else if rides {
+            self.meter.counts.holds_ridden += 1;
             self.cost.tick_extra
         } else {
             if driver.woken >= most {
@@ -518,6 +520,7 @@ impl Engine<'_> {
             }
             driver.woken += 1;
             slot.woken = true;
+            self.meter.counts.holds_woken += 1;
             self.meter.counts.wakeups += 1;
             self.meter.interrupt(cpu);
             self.cost.work_wakeup + self.guest_exit(cpu)
@@ -621,6 +624,7 @@ impl Engine<'_> {
             || driver.timer_armed
             || driver.drain_queued
             || driver.slots.iter().any(Option::is_some);
+        self.meter.counts.unclean += u64::from(still);
         self.check(laws::CLEAN_EXIT, !still, || "work was left when the driver stopped".into());
         self.driver.life = Life::Stopped;
         self.driver.enabled.fill(false);

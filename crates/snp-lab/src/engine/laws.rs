@@ -77,6 +77,10 @@ impl Laws {
         }
     }
 
+    pub(super) fn breaches(&self, law: usize) -> u64 {
+        self.laws.get(law).map_or(0, |law| law.breaches)
+    }
+
     pub(super) fn first(&self, law: usize) -> Option<&str> {
         self.laws.get(law)?.first.as_deref()
     }

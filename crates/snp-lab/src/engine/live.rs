@@ -13,6 +13,7 @@ use snp_model::Exception;
 use super::Engine;
 use super::driver::Life;
 use super::guests::{Guest, State};
+use super::laws;
 use crate::boot::BootLayout;
 use crate::error::LabError;
 use crate::memory::PhysicalMemory;
@@ -418,14 +419,22 @@ impl<'a> Live<'a> {
         all
     }
 
-    /// Followers' verifies that contradicted the driver's belief; `None` if it keeps none.
-    pub fn contradicted(&self) -> Option<u64> {
-        self.engine.policy.counts().map(|counts| counts.contradicted)
-    }
-
-    /// The longest time for which the driver held a CPU, what it took to get there included.
-    pub fn longest_hold(&self) -> Nanos {
-        self.engine.meter.longest_hold()
+    /// What our module's `stats` says after the counters (docs/kernel-module.md), in its order.
+    ///
+    /// `contradicted` is 0 under a policy that believes nothing. `hold.longest_ns` holds what it took to
+    /// get to the CPU, too.
+    pub fn further_counts(&self) -> [(&'static str, u64); 6] {
+        let engine = &self.engine;
+        let counts = &engine.meter.counts;
+        let contradicted = engine.policy.counts().map_or(0, |counts| counts.contradicted);
+        [
+            ("contradicted", contradicted),
+            ("hold.longest_ns", engine.meter.longest_hold()),
+            ("holds.ridden", counts.holds_ridden),
+            ("holds.woken", counts.holds_woken),
+            ("faults", engine.laws.breaches(laws::NO_UD)),
+            ("unclean", counts.unclean),
+        ]
     }
 
     // ---- guests ----

@@ -37,6 +37,11 @@ pub(super) struct Counts {
     pub(super) marked_lost: u64,
     /// Batches of verifies that were offered.
     pub(super) batches: u64,
+    /// Followers' holds in ticks that came anyway, and in work items.
+    pub(super) holds_ridden: u64,
+    pub(super) holds_woken: u64,
+    /// Work was left when the driver had stopped.
+    pub(super) unclean: u64,
     pub(super) base_writes: u64,
     pub(super) snp_inits: u64,
     pub(super) guests: GuestOpsReport,

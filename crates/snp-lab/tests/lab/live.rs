@@ -53,11 +53,49 @@ fn time_in_steps_gives_the_life_of_a_run() {
             if policy != PolicyName::Off {
                 assert_eq!(live.table(), report.table, "{policy} {step}");
             }
+            let further = live.further_counts();
+            let [.., (_, ridden), (_, woken), (_, faults), (_, unclean)] = further;
+            let holds = (ridden > 0, woken > 0);
+            let rides = policy == PolicyName::Tracked;
+            assert_eq!(holds, (rides, rides), "{policy} {step} {further:?}");
+            // In each hold an RMPOPT is run.
+            let run = [Counter::RmpoptFollowers, Counter::RmpoptReport].map(|c| counter(&live, c));
+            assert!(ridden + woken <= run.iter().sum(), "{further:?} {run:?}");
+            assert_eq!((faults, unclean), (0, 0), "{policy} {step}");
             let status = live.status();
             assert_eq!(status.optimised, report.optimized.at_end, "{policy} {step}");
             assert_eq!(status.law_breaches, report.law_violations);
         }
     }
+}
+
+/// The same keys as the module's `stats`, in the same order: by the module's source.
+#[test]
+fn counts_are_those_of_the_module() {
+    let source = |path: &str| {
+        let path = format!("{}/../../kernel/src/{path}", env!("CARGO_MANIFEST_DIR"));
+        std::fs::read_to_string(path).unwrap()
+    };
+    let kept = source("counts.rs");
+    let (_, kept) = kept.split_once("const KEPT: [Counter; ").unwrap();
+    let (kept, _) = kept.split_once("];").unwrap();
+    let named = |variant: &str| {
+        let is_it = |counter: &Counter| format!("{counter:?}") == variant;
+        Counter::ALL.into_iter().find(is_it).map(Counter::name).unwrap()
+    };
+    let variants = kept.split("Counter::").skip(1).map(|part| part.split(',').next().unwrap());
+    let mut wanted: Vec<String> = variants.map(|variant| named(variant).to_owned()).collect();
+    let rows = source("files/stats.rs");
+    let keys = rows.split("writeln!(out, \"").skip(1).map(|row| row.split(' ').next().unwrap());
+    wanted.extend(keys.filter(|key| !key.starts_with('{')).map(str::to_owned));
+    assert_eq!(wanted.len(), 29, "{wanted:?}");
+
+    let setup = some_life(PolicyName::Tracked);
+    let live = Live::new(&setup).unwrap();
+    let counters = live.counters();
+    let names = counters.iter().map(|(counter, _)| counter.name());
+    let all: Vec<&str> = names.chain(live.further_counts().map(|(name, _)| name)).collect();
+    assert_eq!(all, wanted);
 }
 
 #[test]
