@@ -448,8 +448,9 @@ pub(crate) struct RunArgs {
     #[arg(long, conflicts_with_all = ["scenario", "host", "trace", "policy", "until", "table"])]
     pub(crate) list: bool,
 
-    /// Describe the host by files of a real one: kernel log, lscpu, numactl -H, lstopo --of xml,
-    /// told apart by content; or a directory of them. Repeatable.
+    /// Describe the host by files of a real one: kernel log, lscpu, numactl -H, lstopo --of xml, a
+    /// snapshot, told apart by content; or a directory of them, or with proc and sys of the host, such
+    /// as /. Repeatable.
     #[arg(long, value_name = "FILE|DIR")]
     pub(crate) host: Vec<PathBuf>,
 

@@ -289,6 +289,46 @@ fn guests_that_libvirt_knows() {
     rmpopt(&["status", "--from", text(&file)]).code(0).stdout(contains("guest-7"));
 }
 
+/// The lab takes a host's folder, or its snapshot, as it takes files that were sent.
+#[test]
+fn the_lab_runs_on_a_folder_and_its_snapshot() {
+    let dir = fake_host::dir();
+    let (tree, file) = (dir.path().join("tree"), dir.path().join("s.json"));
+    fake_host::write(&tree);
+    let (tree, file) = (text(&tree), text(&file));
+    rmpopt(&["snapshot", "--root", tree, "-o", file]).code(0);
+    let report = |sent: &str| {
+        let mut report = json(&["run", "--host", sent, "--json", "--until", "3s"]);
+        report["wall_s"] = Value::Null;
+        report
+    };
+    let of_tree = report(tree);
+    let host = &of_tree["host"];
+    assert_eq!((&host["sockets"], &host["cores"]), (&2.into(), &512.into()));
+    assert_eq!((&host["cpus"], &host["memory_bytes"]), (&1024.into(), &(12u64 << 40).into()));
+    // Nothing that the host states is assumed.
+    let parts = ["CPUs", "NUMA", "memory", "threads", "RMP: segmented"];
+    let stated = |text: &&Value| parts.iter().any(|p| text.as_str().unwrap().starts_with(p));
+    assert_eq!(of_tree["assumed"].as_array().unwrap().iter().find(stated), None);
+    assert_eq!(report(file), of_tree);
+    // Without any rights RAM is hidden and nothing is said of the RMP: both are assumed, and said.
+    std::fs::write(format!("{tree}/proc/iomem"), "00000000-00000000 : System RAM\n").unwrap();
+    std::fs::write(format!("{tree}/var/log/dmesg"), "").unwrap();
+    let run = rmpopt(&["run", "--host", tree, "--json", "--until", "3s"])
+        .code(0)
+        .stderr(contains("memory map not known: /proc/iomem: needs root"));
+    let report: Value = serde_json::from_slice(&run.get_output().stdout).unwrap();
+    let assumed = report["assumed"].to_string();
+    assert!(assumed.contains("as numactl states"), "{assumed}");
+    // What says nonsense is named, and a host of which nothing is known is none.
+    std::fs::write(format!("{tree}/sys/devices/system/cpu/online"), "0-\n").unwrap();
+    rmpopt(&["run", "--host", tree]).code(2).stderr(contains("/sys/devices/system/cpu/online:1:"));
+    let nothing = serde_json::json!({"format": "rmpopt-snapshot", "version": 1, "taken_s": 0,
+        "deep": false, "redacted": false, "items": {}});
+    std::fs::write(file, nothing.to_string()).unwrap();
+    rmpopt(&["run", "--host", file]).code(2).stderr(contains("nothing that describes a host"));
+}
+
 /// The firmware is asked only if that is said; what it answers is in a snapshot.
 #[test]
 fn the_firmware_is_asked_on_demand() {

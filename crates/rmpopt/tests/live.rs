@@ -85,6 +85,8 @@ fn the_mounted_host_and_its_snapshot_say_the_same() {
         (1, status["cpus"]["cores"].as_u64().unwrap())
     );
     assert!(of("marks.shared") > 0 && of("hold.longest_ns") > 0 && of("batches") > 0, "{stats}");
+    assert!(of("holds.ridden") > 0 && of("holds.woken") > 0, "{stats}");
+    assert_eq!(of("faults") + of("unclean"), 0, "{stats}");
     assert_eq!(of("results.stale") + of("audits.failed") + of("contradicted"), 0, "{stats}");
     assert!(status["memory"]["by_state"]["optimised"].as_u64().unwrap() > 0, "{status}");
     let names: Vec<_> =
@@ -93,6 +95,44 @@ fn the_mounted_host_and_its_snapshot_say_the_same() {
         names.contains(&&Value::from("a,,b")) || names.contains(&&Value::from("a")),
         "{names:?}"
     );
+}
+
+/// The lab on the very host that somebody sent: what a mounted venice-2p, or a snapshot of it, says of
+/// itself makes the same host again, to the last row of the table.
+#[test]
+fn the_lab_runs_on_the_host_that_was_sent() {
+    if skip("the_lab_runs_on_the_host_that_was_sent") {
+        return;
+    }
+    let host = Host::up("venice-2p", &["--speed", "0"]);
+    let file = host.dir().join("sent.json");
+    let (root, file) = (host.root.to_str().unwrap(), file.to_str().unwrap());
+    host.ok(&["snapshot", "--redact", "--root", root, "-o", file]);
+    let table = |flags: &[&str]| {
+        let run =
+            host.run(&[&["run", "venice-2p", "--table", "--until", "20s"][..], flags].concat());
+        assert_eq!(run.status.code(), Some(0), "{flags:?}: {run:?}");
+        stdout(&run)
+    };
+    let own = table(&[]);
+    assert!(own.lines().count() > 2000, "{} rows", own.lines().count());
+    for sent in [root, file] {
+        assert!(table(&["--host", sent]) == own, "{sent}");
+        let report = |flags: &[&str]| {
+            host.json(&[&["run", "venice-2p", "--json", "--until", "2s"][..], flags].concat())
+        };
+        let again = report(&["--host", sent]);
+        assert_eq!(again["host"], report(&[])["host"], "{sent}");
+        // Everything was stated but what no host states.
+        let assumed = again["assumed"].as_array().unwrap();
+        let from_scenario = |text: &&Value| text.as_str().unwrap().contains("from venice-2p");
+        assert_eq!(assumed.iter().find(from_scenario), None, "{sent}");
+        let starts = |text: &&Value| {
+            let parts = ["CPUs", "NUMA", "memory", "threads"];
+            parts.iter().any(|part| text.as_str().unwrap().starts_with(part))
+        };
+        assert_eq!(assumed.iter().find(starts), None, "{sent}");
+    }
 }
 
 #[test]

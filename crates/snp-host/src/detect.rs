@@ -1,6 +1,7 @@
 //! Works out what a text is from what it says.
 
 use crate::log::{after, kernel_version, split};
+use crate::system::SNAPSHOT_FORMAT;
 use crate::{hwloc, lscpu, numactl};
 
 /// What a text is.
@@ -15,17 +16,21 @@ pub enum FileKind {
     Numactl,
     /// hwloc's XML (`lstopo --of xml`).
     Hwloc,
+    /// A snapshot of a host (`rmpopt snapshot`).
+    Snapshot,
 }
 
 impl FileKind {
     /// Tells the kind by content; `None` for anything else.
     ///
     /// A text that holds the outputs of several commands counts as the first kind it fits, in the
-    /// order of the variants: keep each command's output in a file of its own. hwloc's XML is known
-    /// by its head.
+    /// order of the variants: keep each command's output in a file of its own. hwloc's XML and a
+    /// snapshot are known by their heads.
     pub fn of(text: &str) -> Option<Self> {
         if hwloc::is_hwloc(text) {
             Some(Self::Hwloc)
+        } else if is_snapshot(text) {
+            Some(Self::Snapshot)
         } else if text.lines().any(is_log_line) {
             Some(Self::KernelLog)
         } else if text.lines().any(lscpu::is_line) {
@@ -36,6 +41,13 @@ impl FileKind {
             text.lines().any(is_stamped).then_some(Self::KernelLog)
         }
     }
+}
+
+/// A snapshot is one JSON object, with its format among the first keys as it is written.
+fn is_snapshot(text: &str) -> bool {
+    let head = text.trim_start();
+    let end = head.char_indices().nth(200).map_or(head.len(), |(end, _)| end);
+    head.starts_with('{') && head.get(..end).is_some_and(|head| head.contains(SNAPSHOT_FORMAT))
 }
 
 /// A line that states a fact read here.
@@ -110,6 +122,11 @@ mod tests {
                 Some(FileKind::Hwloc),
             ),
             ("<domain type='kvm'>", None),
+            (
+                "{\"format\":\"rmpopt-snapshot\",\"items\":{\"/dev/kmsg\":\"BIOS-e820: \"}}",
+                Some(FileKind::Snapshot),
+            ),
+            ("{\"lscpu\": []}", None),
             ("hello", None),
             ("", None),
         ] {

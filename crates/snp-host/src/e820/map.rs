@@ -123,6 +123,8 @@ pub enum MapSource {
     Modified,
     /// `E820 memmap:`, what kexec hands to the next kernel.
     Kexec,
+    /// `/proc/iomem`, what the kernel has in use.
+    Iomem,
 }
 
 impl fmt::Display for MapSource {
@@ -132,6 +134,7 @@ impl fmt::Display for MapSource {
             Self::User => "user",
             Self::Modified => "modified",
             Self::Kexec => "E820 memmap (kexec)",
+            Self::Iomem => "/proc/iomem",
         })
     }
 }

@@ -1,10 +1,12 @@
 //! All files that describe one host, read and put together.
 
 mod check;
+mod interfaces;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use self::interfaces::Systems;
 use crate::detect::{FileKind, resembles};
 use crate::e820::{LogError, MemoryMap};
 use crate::hwloc::Hwloc;
@@ -30,7 +32,7 @@ pub enum HostError {
     /// A file named by the user is none of the kinds read.
     #[error(
         "{file}: not recognised, expected a kernel log (`dmesg`), the output of `LC_ALL=C lscpu`, \
-         `numactl --hardware` or `lstopo --of xml`{hint}"
+         `numactl --hardware` or `lstopo --of xml`, or a snapshot of rmpopt{hint}"
     )]
     NotRecognised {
         /// The file.
@@ -48,6 +50,14 @@ pub enum HostError {
         dir: String,
         /// How many files it has.
         files: usize,
+    },
+    /// The interfaces of a host, in a folder or a snapshot, cannot be read or say nonsense.
+    #[error("{file}: {error}")]
+    Interface {
+        /// The folder or the snapshot.
+        file: String,
+        /// Which interface, and why.
+        error: String,
     },
     /// Two files state the same thing differently.
     #[error("{second}: its {what} differs from the one in {first}, expected files of one host")]
@@ -110,20 +120,28 @@ impl HostFiles {
     ///
     /// Two files may hold the same thing (a map, an `lscpu`, a `numactl`, an RMP range, ...) only
     /// if they agree on it.
+    ///
+    /// A directory with `sys/devices/system` or `proc/iomem` of a host is read by its interfaces, as is
+    /// a snapshot. Of these what other files state is not taken, and of several the first counts.
     pub fn read<P: AsRef<Path>>(paths: &[P]) -> Result<Self, HostError> {
-        let mut host = Self::default();
+        let (mut host, mut systems) = (Self::default(), Systems::new());
         for path in paths {
             let path = path.as_ref();
-            if fs::metadata(path).is_ok_and(|m| m.is_dir()) {
-                host.directory(path)?;
+            if interfaces::is_tree(path) {
+                systems.push((path.to_owned(), interfaces::tree(path)?));
+            } else if fs::metadata(path).is_ok_and(|m| m.is_dir()) {
+                host.directory(path, &mut systems)?;
             } else {
                 let text = read_text(path)?;
                 let kind = FileKind::of(&text).ok_or_else(|| HostError::NotRecognised {
                     file: path.display().to_string(),
                     hint: resembles(&text),
                 })?;
-                host.file(path, kind, &text)?;
+                host.file(path, kind, &text, &mut systems)?;
             }
+        }
+        for (path, system) in systems {
+            host.interfaces(&path, &system)?;
         }
         check::together(&mut host);
         Ok(host)
@@ -135,7 +153,7 @@ impl HostFiles {
         self.lscpu.as_ref().map(|f| f.value.shape).or_else(logged)
     }
 
-    fn directory(&mut self, dir: &Path) -> Result<(), HostError> {
+    fn directory(&mut self, dir: &Path, systems: &mut Systems) -> Result<(), HostError> {
         let name = || dir.display().to_string();
         let io = |source| InputError::Io { file: name(), source };
         let mut files = Vec::new();
@@ -152,7 +170,7 @@ impl HostFiles {
                 Ok(text) => {
                     if let Some(kind) = FileKind::of(&text) {
                         recognised += 1;
-                        self.file(path, kind, &text)?;
+                        self.file(path, kind, &text, systems)?;
                         continue;
                     }
                     format!("not recognised{}", resembles(&text))
@@ -167,10 +185,19 @@ impl HostFiles {
         Ok(())
     }
 
-    fn file(&mut self, path: &Path, kind: FileKind, text: &str) -> Result<(), HostError> {
+    fn file(
+        &mut self,
+        path: &Path,
+        kind: FileKind,
+        text: &str,
+        systems: &mut Systems,
+    ) -> Result<(), HostError> {
         let file = path.display().to_string();
         match kind {
             FileKind::KernelLog => self.log(path, &file, text)?,
+            FileKind::Snapshot => {
+                systems.push((path.to_owned(), interfaces::snapshot(&file, text)?));
+            }
             FileKind::Lscpu => self.lscpu(path, Lscpu::parse(&file, text)?)?,
             FileKind::Numactl => self.numactl(path, Numactl::parse(&file, text)?)?,
             FileKind::Hwloc => {

@@ -33,7 +33,7 @@ pub struct RmpState {
     /// What does not fit.
     pub errors: Vec<String>,
     #[serde(skip)]
-    pub(super) spans: Vec<Span>,
+    pub(crate) spans: Vec<Span>,
 }
 
 /// A range of memory, as text.
