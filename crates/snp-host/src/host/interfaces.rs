@@ -9,7 +9,7 @@ use crate::e820::{Entry, Kind, MapSource, MemoryMap, Span};
 use crate::kernel_log::{KernelFacts, Rmp, SratRange};
 use crate::lscpu::Lscpu;
 use crate::numactl::{NumaNode, Numactl};
-use crate::state::HostState;
+use crate::state::rmp_by_msrs;
 use crate::system::{Cpus, Got, Iomem, Node, Record, Root, System, Why};
 use crate::topology::CpuShape;
 
@@ -153,16 +153,18 @@ impl Reading<'_> {
         self.keep(|host| &mut host.lscpu, read);
     }
 
-    /// Each node's CPUs and size; and where its memory lies, by blocks.
+    /// Each node's CPUs and size, where one is stated; and where its memory lies, by blocks.
     fn nodes(&mut self, nodes: &BTreeMap<u32, Node>) {
         let numa = |node: &Node| NumaNode {
             cpus: node.cpus.clone(),
             size_mib: node.total_kib.map(|kib| kib >> 10),
             free_mib: None,
         };
-        let all = nodes.iter().map(|(number, node)| (*number, numa(node))).collect();
-        let read = Numactl { nodes: all, distances: BTreeMap::new(), notes: Vec::new() };
-        self.keep(|host| &mut host.numactl, read);
+        if nodes.values().any(|node| node.total_kib.is_some_and(|kib| kib > 0)) {
+            let all = nodes.iter().map(|(number, node)| (*number, numa(node))).collect();
+            let read = Numactl { nodes: all, distances: BTreeMap::new(), notes: Vec::new() };
+            self.keep(|host| &mut host.numactl, read);
+        }
         let range = |node: u32, span: Span| SratRange {
             node,
             pxm: node,
@@ -183,7 +185,7 @@ impl Reading<'_> {
     /// As the log says, else as the MSRs do.
     fn rmp(&mut self, logged: Option<Rmp>, system: &System) {
         let by_msr = || {
-            let state = HostState::of(system).rmp;
+            let state = rmp_by_msrs(system);
             let first = state.spans.first().copied();
             match state.kind? {
                 "contiguous" => first.map(Rmp::Contiguous),
@@ -277,6 +279,14 @@ mod tests {
         let rmp = &read.rmp.as_ref().unwrap().value;
         let Rmp::Segmented { base_table: Some(base), .. } = rmp else { panic!("{rmp:?}") };
         assert_eq!(base.start, 0x7000_0000, "as the MSRs say");
+        // A node that states no size is one all the same.
+        let bare = host();
+        for node in 0..2 {
+            let folder = format!("sys/devices/system/node/node{node}");
+            std::fs::remove_file(bare.path().join(folder).join("meminfo")).unwrap();
+        }
+        let bare = HostFiles::read(&[bare.path()]).unwrap();
+        assert!(bare.numactl.is_none() && bare.lscpu.unwrap().value.nodes.len() == 2);
         assert_eq!(read.notes.len(), 1, "the RAM that the kernel keeps: {:?}", read.notes);
 
         let root = Root::tree(dir.path()).unwrap().recording();

@@ -144,6 +144,11 @@ impl HostState {
     }
 }
 
+/// Where the RMP is by the MSRs alone.
+pub(crate) fn rmp_by_msrs(system: &System) -> RmpState {
+    rmp::rmp(system, &Log::default(), None)
+}
+
 fn cpu_state(system: &System) -> CpuState {
     let Ok(cpus) = &system.cpus else { return CpuState::default() };
     let offline = cpus.present.as_ref().map(|present| {

@@ -139,7 +139,10 @@ pub(super) fn regions(
         if rmp.iter().any(|span| span.overlaps(&region)) {
             held_by.push("rmp-table");
         }
-        let in_node = |node: &Node| node.memory.iter().any(|s| s.overlaps(&region));
+        let in_node = |node: &Node| {
+            let at = node.memory.partition_point(|span| span.end_inclusive < start);
+            node.memory.get(at).is_some_and(|span| span.overlaps(&region))
+        };
         let of = nodes.into_iter().flatten().filter(|(_, node)| in_node(node));
         all.push(RegionState {
             gib,

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::error::{Got, ReadError, Why};
 use super::root::Root;
 use crate::cpulist::CpuList;
-use crate::topology::MAX_CPUS;
 
 const CPU: &str = "/sys/devices/system/cpu";
 /// Most CPUs whose folders are looked at.
@@ -44,25 +43,25 @@ impl Cpus {
             return Err(ReadError::new(&online_path, why));
         }
         let present = optional(list(root, &format!("{CPU}/present")))?;
-        let mut cores = BTreeMap::new();
+        let mut cores = Disjoint::default();
         // A core's list names its other CPUs: their own files would say the same.
         let mut told = BTreeSet::new();
         for cpu in online.iter() {
             if told.remove(&cpu) {
                 continue;
             }
-            let topology = format!("{CPU}/cpu{cpu}/topology");
-            let siblings = optional(list(root, &format!("{topology}/thread_siblings_list")))?;
-            let Some(siblings) = siblings else { break };
-            let Some(first) = siblings.iter().next().filter(|first| *first < MAX_CPUS) else {
+            let path = format!("{CPU}/cpu{cpu}/topology/thread_siblings_list");
+            let Some(siblings) = optional(list(root, &path))? else { break };
+            let Some(first) = siblings.iter().next() else {
                 let why = Why::malformed(1, "a list with this CPU", "an empty list");
-                return Err(ReadError::new(&topology, why));
+                return Err(ReadError::new(&path, why));
             };
             if siblings.len() <= MAX_THREADS && siblings.contains(cpu) {
                 told.extend(siblings.iter().filter(|other| *other > cpu));
             }
-            cores.entry(first).or_insert(siblings);
+            cores.add("core", first, siblings).map_err(|why| ReadError::new(&path, why))?;
         }
+        let cores = cores.lists;
         let sockets = match sockets_by_list(root, &online)? {
             None => sockets_by_id(root, cores.keys())?,
             known => known,
@@ -73,27 +72,45 @@ impl Cpus {
 
 /// Sockets, by the list of CPUs that one CPU of each has: two files instead of one for each core.
 fn sockets_by_list(root: &Root, online: &CpuList) -> Got<Option<u32>> {
-    // CPUs of the lists so far, each with the CPU whose list it was.
-    let mut told: BTreeMap<u32, u32> = BTreeMap::new();
-    let mut lists: BTreeMap<u32, CpuList> = BTreeMap::new();
+    let mut sockets = Disjoint::default();
     for cpu in online.iter() {
-        if told.contains_key(&cpu) {
+        if sockets.of.contains_key(&cpu) {
             continue;
         }
         let path = format!("{CPU}/cpu{cpu}/topology/package_cpus_list");
         let fits = |list: &CpuList| list.len() <= MAX_LOOKED_AT && list.contains(cpu);
         let Some(list) = optional(list(root, &path))?.filter(fits) else { return Ok(None) };
-        for other in list.iter() {
-            if let Some(of) = told.insert(other, cpu)
-                && let Some(before) = lists.get(&of)
+        sockets.add("socket", cpu, list).map_err(|why| ReadError::new(&path, why))?;
+    }
+    Ok(Some(sockets.lists.len() as u32))
+}
+
+/// Lists that share no CPU, each by one of its CPUs.
+#[derive(Default)]
+struct Disjoint {
+    lists: BTreeMap<u32, CpuList>,
+    /// Each CPU's list.
+    of: BTreeMap<u32, u32>,
+}
+
+impl Disjoint {
+    /// Adds a list, or the same one again. An error names the first CPU that is in another list, too,
+    /// and that list.
+    fn add(&mut self, what: &str, key: u32, list: CpuList) -> Result<(), Why> {
+        if self.lists.get(&key) == Some(&list) {
+            return Ok(());
+        }
+        for cpu in list.iter() {
+            if let Some(of) = self.of.insert(cpu, key)
+                && let Some(other) = self.lists.get(&of)
             {
-                let expected = format!("CPU {other} in one socket, as CPU {of} lists `{before}`");
-                return Err(ReadError::new(&path, Why::malformed(1, &expected, &list.to_string())));
+                let expected = format!("CPU {cpu} in one {what}, as CPU {of} lists `{other}`");
+                return Err(Why::malformed(1, &expected, &list.to_string()));
             }
         }
-        lists.insert(cpu, list);
+        self.lists.insert(key, list);
+        Ok(())
     }
-    Ok(Some(lists.len() as u32))
 }
 
 /// Sockets, by their numbers.
@@ -130,6 +147,34 @@ mod tests {
             std::fs::write(topology.join("package_cpus_list"), list).unwrap();
         }
         sockets_by_list(&Root::tree(dir.path()).unwrap(), &CpuList::parse(online).unwrap())
+    }
+
+    #[test]
+    fn lists_of_cores_share_no_cpu() {
+        let read = |lists: &[(u32, &str)]| {
+            let dir = tempfile::tempdir().unwrap();
+            let cpu = dir.path().join("sys/devices/system/cpu");
+            std::fs::create_dir_all(&cpu).unwrap();
+            std::fs::write(cpu.join("online"), "0-39").unwrap();
+            for (n, list) in lists {
+                let topology = cpu.join(format!("cpu{n}/topology"));
+                std::fs::create_dir_all(&topology).unwrap();
+                std::fs::write(topology.join("thread_siblings_list"), list).unwrap();
+            }
+            Cpus::read(&Root::tree(dir.path()).unwrap())
+        };
+        let whole: Vec<(u32, &str)> =
+            (0..40).map(|cpu| (cpu, if cpu < 20 { "0-19" } else { "20-39" })).collect();
+        // Cores of more threads than are taken at one CPU's word.
+        assert_eq!(read(&whole).unwrap().cores.len(), 2);
+        let mut other = whole.clone();
+        other[25].1 = "19-39";
+        let error = read(&other).unwrap_err().to_string();
+        assert!(error.ends_with("cpu25/topology/thread_siblings_list:1: `19-39`, expected CPU 19 in one core, as CPU 0 lists `0-19`"), "{error}");
+        other[25].1 = "20-38";
+        let error = read(&other).unwrap_err().to_string();
+        assert!(error.contains("CPU 20 in one core, as CPU 20 lists `20-39`"), "{error}");
+        assert!(read(&[(0, "\n")]).unwrap_err().to_string().contains("an empty list"));
     }
 
     #[test]
