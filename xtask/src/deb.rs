@@ -3,8 +3,10 @@
 //! The same commit and program give the same bytes: times are the commit's, owners root's, orders
 //! sorted, and the program is built with the machine's paths mapped away.
 
+mod boot;
 mod check;
 mod content;
+mod minimal;
 pub(crate) mod source;
 
 use std::fs;
@@ -26,6 +28,9 @@ pub(crate) struct Args {
     /// minimal Debian (needs root)
     #[arg(long)]
     check: bool,
+    /// Also boot it: its units under systemd, on the stock kernel in QEMU (needs root)
+    #[arg(long)]
+    boot: bool,
 }
 
 /// Where everything is built, below the target folder.
@@ -47,6 +52,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     println!("{} ({} bytes)", deb.display(), fs::metadata(&deb)?.len());
     if args.check {
         check::run(&package, &deb)?;
+    }
+    if args.boot {
+        boot::run(&package, &deb)?;
     }
     Ok(())
 }

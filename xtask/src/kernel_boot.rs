@@ -29,6 +29,8 @@ pub(crate) struct Boot<'a> {
     pub(crate) smp: &'a str,
     /// MiB of memory.
     pub(crate) memory: u32,
+    /// A disk and its size in MiB: a file that the machine has as persistent memory, `/dev/pmem0`.
+    pub(crate) disk: Option<(&'a Path, u32)>,
     /// The guest's clock goes by the instructions it runs, 4 ns each, and jumps over idle times: what
     /// a script waits for does not depend on how busy the host is.
     pub(crate) by_instructions: bool,
@@ -39,11 +41,13 @@ pub(crate) struct Boot<'a> {
 impl Boot<'_> {
     /// Boots, and once more if the first machine did not come to the script's end: an emulated
     /// machine on a loaded host sometimes misses its own timeouts. Trouble that the kernel had
-    /// before the script began is not the script's, and is no reason against a second try.
+    /// before the script began is not the script's, and is no reason against a second try. What the
+    /// first did to a disk is, so with one there is none.
     pub(crate) fn run(&self, env: &KernelEnv) -> Result<Console> {
         let initrd = self.initrd(env)?;
         let first = self.once(env, &initrd)?;
-        let is_final = first.finished || (first.started && !first.trouble().is_empty());
+        let is_final =
+            first.finished || self.disk.is_some() || (first.started && !first.trouble().is_empty());
         if is_final {
             return Ok(first);
         }
@@ -70,7 +74,19 @@ impl Boot<'_> {
             "-smp",
             self.smp,
         ]);
-        qemu.args(["-m", &format!("{}M", self.memory)]);
+        match self.disk {
+            None => qemu.args(["-m", &format!("{}M", self.memory)]),
+            Some((file, mib)) => {
+                let memory = self.memory;
+                let most = memory + 2 * mib;
+                qemu.args(["-machine", "pc,nvdimm=on"]);
+                qemu.args(["-m", &format!("{memory}M,slots=2,maxmem={most}M")]);
+                let file = file.display();
+                let backend =
+                    format!("memory-backend-file,id=disk,share=on,size={mib}M,mem-path={file}");
+                qemu.args(["-object", &backend, "-device", "nvdimm,memdev=disk"])
+            }
+        };
         qemu.arg("-kernel").arg(env.vmlinuz()).arg("-initrd").arg(initrd);
         let arguments = env.flavour().arguments();
         qemu.args(["-append", &format!("console=ttyS0 panic=-1 oops=panic quiet{arguments}")]);

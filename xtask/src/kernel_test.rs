@@ -156,6 +156,7 @@ impl Machine {
             cpu: self.cpu,
             smp: self.smp,
             memory: self.memory + debug::memory(env),
+            disk: None,
             by_instructions: debug::by_instructions(env, self),
             limit: Duration::from_secs(args.limit),
         };
@@ -240,7 +241,7 @@ fn is_told(line: &str) -> bool {
 }
 
 /// Each test's name and outcome. One that is told of twice has failed if it has failed once.
-fn outcomes(lines: &[String]) -> BTreeMap<&str, &str> {
+pub(crate) fn outcomes(lines: &[String]) -> BTreeMap<&str, &str> {
     let mut outcomes = BTreeMap::new();
     for line in lines {
         let Some((name, outcome)) =

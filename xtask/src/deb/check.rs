@@ -1,15 +1,16 @@
 //! `cargo xtask deb --check`: the package in a Debian of its own.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
 use super::Package;
-use crate::kernel_env::{SUITE, bootstrap, cache_folder, inside, mirror};
-use crate::process::{capture, is_installed, run_logged};
+use super::minimal::Minimal;
+use crate::kernel_env::{SUITE, inside};
+use crate::process::{capture, is_installed};
 
 /// What may differ after the package was purged: what dpkg itself keeps.
 const KEPT: [&str; 5] = ["./var/lib/dpkg", "./var/log", "./var/cache", "./proc", "./tmp"];
@@ -22,30 +23,8 @@ pub(super) fn run(package: &Package, deb: &Path) -> Result<()> {
     println!("built twice: the same {} bytes", first.len());
     lintian(deb)?;
 
-    ensure!(capture(Command::new("id").arg("-u"))?.trim() == "0", "the chroot needs root");
-    ensure!(is_installed("debootstrap"), "debootstrap is missing");
-    let cache = cache_folder()?;
-    for folder in ["logs", "scratch"] {
-        fs::create_dir_all(cache.join(folder))?;
-    }
-    let lock = File::create(cache.join("lock-minimal"))?;
-    lock.lock().context("waiting for another check")?;
-    let (base, root) = (cache.join("minimal"), cache.join("scratch/deb"));
-    let (stamp, log) = (cache.join("minimal.suite"), cache.join("logs/deb.log"));
-    if fs::read_to_string(&stamp).is_ok_and(|suite| suite == SUITE) {
-        println!("minimal {SUITE}: present in {}", base.display());
-    } else {
-        println!("minimal {SUITE}: unpacking (half a minute)");
-        if base.exists() {
-            fs::remove_dir_all(&base)?;
-        }
-        bootstrap(&mirror()?, &base, &log)?;
-        fs::write(&stamp, SUITE)?;
-    }
-    if root.exists() {
-        fs::remove_dir_all(&root)?;
-    }
-    run_logged(Command::new("cp").args(["-a", "--reflink=auto"]).arg(&base).arg(&root), &log)?;
+    let minimal = Minimal::ensure()?;
+    let root = minimal.copy("deb")?;
     let result = installed(package, deb, &root);
     fs::remove_dir_all(&root)?;
     result
