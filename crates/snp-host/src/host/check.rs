@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::HostFiles;
+use crate::Span;
 use crate::kernel_log::Rmp;
 
 /// Adds notes on files that do not seem to describe one host.
@@ -89,15 +90,54 @@ fn rmp(host: &HostFiles, notes: &mut Vec<String>) {
             base_table.iter().copied().chain(segments.iter().map(|s| s.table)).collect()
         }
     };
-    for span in ranges {
-        let end = span.end_inclusive.saturating_add(1);
-        let usable = map.value.usable_bytes_in(span.start, end);
-        if usable > 0 {
-            notes.push(format!(
-                "{}: {usable} bytes of the RMP at {span} are usable RAM in the memory map of {}",
-                rmp.file.display(),
-                map.file.display()
-            ));
-        }
+    let usable_in =
+        |span: &Span| map.value.usable_bytes_in(span.start, span.end_inclusive.saturating_add(1));
+    let usable: Vec<_> = ranges.iter().map(|span| (span, usable_in(span))).collect();
+    let mut usable = usable.into_iter().filter(|(_, bytes)| *bytes > 0);
+    let Some((first, bytes)) = usable.next() else { return };
+    let (others, more) = usable.fold((0, 0u64), |(n, sum), (_, bytes)| (n + 1, sum + bytes));
+    let others = match others {
+        0 => String::new(),
+        n => format!(", and {more} of {n} more of its parts,"),
+    };
+    notes.push(format!(
+        "{}: {bytes} bytes of the RMP at {first}{others} are usable RAM in the memory map of {}",
+        rmp.file.display(),
+        map.file.display()
+    ));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::HostFiles;
+
+    fn notes(segments: &str) -> Vec<String> {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("dmesg");
+        let log = format!(
+            "BIOS-provided physical RAM map:\n\
+             BIOS-e820: [mem 0x0000000000000000-0x000000000009ffff] usable\n\
+             BIOS-e820: [mem 0x0000000010000000-0x00000000ffffffff] usable\n\
+             SEV-SNP: Segmented RMP using 2GB segments\n{segments}"
+        );
+        std::fs::write(&file, log).unwrap();
+        HostFiles::read(&[file]).unwrap().notes
+    }
+
+    #[test]
+    fn an_rmp_in_usable_ram_is_noted_once() {
+        let kept = "SEV-SNP: RMP segment 0 physical address [0x8800000 - 0x8ffffff] covering [0x0 - 0x7fffffff]\n";
+        let first = "SEV-SNP: RMP segment 1 physical address [0xff00000 - 0x106fffff] covering [0x80000000 - 0xffffffff]\n";
+        let second = "SEV-SNP: RMP segment 2 physical address [0x20000000 - 0x207fffff] covering [0x100000000 - 0x17fffffff]\n";
+        assert_eq!(notes(kept), Vec::<String>::new());
+        let one = notes(&format!("{kept}{first}"));
+        assert_eq!(one.len(), 1);
+        assert!(
+            one[0].contains(": 7340032 bytes of the RMP at 0xff00000-0x106fffff are usable"),
+            "{one:?}"
+        );
+        let both = notes(&format!("{kept}{first}{second}"));
+        let said = "at 0xff00000-0x106fffff, and 8388608 of 1 more of its parts, are usable RAM";
+        assert!(both.len() == 1 && both[0].contains(said), "{both:?}");
     }
 }
