@@ -6,7 +6,7 @@
 mod exporter;
 mod fake_host;
 
-use std::net::Shutdown;
+use std::net::{Shutdown, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Instant;
@@ -119,7 +119,7 @@ fn pages_and_refusals() {
     assert_eq!(exporter.end("-TERM").code(), Some(0));
 }
 
-fn exchange_in_parts(mut stream: &std::net::TcpStream) {
+fn exchange_in_parts(mut stream: &TcpStream) {
     use std::io::Write as _;
     for part in ["GET /metr", "ics HTTP/1.1\r", "\n\r\n"] {
         stream.write_all(part.as_bytes()).unwrap();
@@ -158,6 +158,68 @@ fn a_crowd_that_says_nothing_keeps_nobody_out() {
     });
     assert!(value(&page, &dropped("evicted")).unwrap() > 0.0, "{page}");
     assert_eq!(exporter.end("-INT").code(), Some(0));
+}
+
+/// What a client of the flood does after it has connected.
+fn misbehave(n: usize, mut stream: &TcpStream) {
+    use std::io::Write as _;
+    // Its place may have been taken already.
+    let mut say = |bytes: &[u8]| drop(stream.write_all(bytes));
+    match n % 4 {
+        0 => {}
+        1 => say(b"GET /metrics HTTP/1.1\r\nX: "),
+        2 => drop(stream.shutdown(Shutdown::Write)),
+        _ => {
+            say(b"GET /metr");
+            drop(stream.shutdown(Shutdown::Write));
+        }
+    }
+}
+
+#[test]
+fn ten_thousand_slow_and_half_closed_clients_keep_nobody_out() {
+    const CLIENTS: usize = 10_000;
+    /// Connections that are left open, of each of the two: not more than a process may have files.
+    const OPEN: usize = 400;
+    let dir = tempfile::tempdir().unwrap();
+    let exporter = Exporter::start(&["--root", text(dir.path()), "--interval", "1d"]);
+    let flood = |from: usize| {
+        let mut open = std::collections::VecDeque::new();
+        for n in from..from + CLIENTS / 2 {
+            let stream = exporter.connect();
+            misbehave(n, &stream);
+            open.push_back(stream);
+            if open.len() > OPEN {
+                open.pop_front();
+            }
+        }
+        open
+    };
+    let scrapes = std::thread::scope(|scope| {
+        let crowd = [0, CLIENTS / 2].map(|from| scope.spawn(move || flood(from)));
+        let mut scrapes = 0;
+        while !crowd.iter().all(std::thread::ScopedJoinHandle::is_finished) {
+            let page = exporter.metrics();
+            assert!(value(&page, "rmp_http_connections").unwrap() <= 512.0, "{page}");
+            scrapes += 1;
+        }
+        scrapes
+    });
+    assert!(scrapes > 0);
+    // One that has asked and says that it will say no more gets its answer.
+    let asked = exporter.connect();
+    std::io::Write::write_all(&mut &asked, b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+    asked.shutdown(Shutdown::Write).unwrap();
+    assert!(rest(asked).starts_with("HTTP/1.1 200 OK"));
+    wait_for("the crowd's end", || {
+        (value(&exporter.metrics(), "rmp_http_connections")? <= 1.0).then_some(())
+    });
+    let status = format!("/proc/{}/status", exporter.process.0.id());
+    let status = std::fs::read_to_string(status).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let peak: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(peak < 64 * 1024, "{peak} KiB");
+    assert_eq!(exporter.end("-TERM").code(), Some(0));
 }
 
 #[test]

@@ -254,6 +254,12 @@ fn prometheus_scrapes_and_the_alert_fires_and_resolves() {
         assert!(!answer.is_empty(), "{}: {}", target.panel, target.expr);
         target.shows(&answer);
     }
+    // A minute of scrapes, one a second.
+    wait_for("a minute of scrapes", || {
+        let scraped = query(prometheus, "count_over_time(up[10m])");
+        let scraped = scraped.first()?["value"][1].as_str()?.parse::<f64>().ok()?;
+        (scraped >= 60.0).then_some(())
+    });
     let scraped = query(prometheus, "min_over_time(up[10m])");
     assert_eq!(scraped[0]["value"][1], "1", "no scrape failed");
     let late = query(prometheus, "max_over_time(scrape_samples_scraped[10m])");
