@@ -101,7 +101,7 @@ pub(super) const fn quiet(env: &KernelEnv) -> &'static [&'static str] {
 /// Whether the guest's clock goes by its instructions: a debug kernel is slow, and a script's times
 /// must not run out for it.
 pub(super) fn by_instructions(env: &KernelEnv, machine: &Machine) -> bool {
-    !is_stock(env) || machine.name == "trap"
+    !is_stock(env) || machine.by_instructions
 }
 
 /// MiB that the kernel's own checks need.

@@ -3,12 +3,15 @@
 use crate::kernel_module::Module;
 
 /// A machine and what is tested in it.
+#[derive(Clone, Copy)]
 pub(crate) struct Machine {
     pub(crate) name: &'static str,
     pub(crate) module: Module,
     pub(crate) cpu: &'static str,
     pub(crate) smp: &'static str,
     pub(crate) memory: u32,
+    /// The guest's clock goes by its instructions: no time runs out while each RMPOPT is an exception.
+    pub(crate) by_instructions: bool,
     /// Lines before the script.
     pub(crate) settings: &'static str,
     /// Modules of the stock kernel that it takes with it.
@@ -31,7 +34,7 @@ const GATE: [&str; 3] = ["gate.enodev", "gate.nothing-left", "gate.log"];
 pub(crate) const DEPENDS: [&str; 1] = ["configfs"];
 
 /// Machines that are booted with `--slow` or `--full` only.
-pub(crate) const SLOW: [&str; 1] = ["many-sizes"];
+pub(crate) const SLOW: [&str; 2] = ["many-sizes", "many-trap-sizes"];
 
 /// What most machines are.
 pub(super) const PLAIN: Machine = Machine {
@@ -40,6 +43,7 @@ pub(super) const PLAIN: Machine = Machine {
     cpu: "max",
     smp: "4",
     memory: 512,
+    by_instructions: false,
     settings: "",
     stock: &[],
     script: "",
@@ -48,6 +52,17 @@ pub(super) const PLAIN: Machine = Machine {
     tests: &[],
     says: &[],
 };
+
+/// A machine with emulated memories of three sizes.
+const fn sizes(name: &'static str, smp: &'static str, memory: u32) -> Machine {
+    let tests = &["size.1g", "size.64g", "size.2t"];
+    Machine { name, smp, memory, script: "sizes.sh", tests, ..PLAIN }
+}
+
+/// The same, in which RMPOPT's bytes are executed.
+const fn trapped(machine: Machine) -> Machine {
+    Machine { settings: "HOW=emulate=trap", by_instructions: true, ..machine }
+}
 
 /// A machine in which the packaged module is not loaded, for this reason.
 const fn gate(
@@ -68,7 +83,7 @@ const fn gate(
     }
 }
 
-pub(crate) const MACHINES: [Machine; 16] = [
+pub(crate) const MACHINES: [Machine; 18] = [
     gate("gate-guest", "max", "4", "REASON='this is a guest: the RMP belongs to its host'"),
     gate(
         "gate-leaf",
@@ -159,6 +174,7 @@ pub(crate) const MACHINES: [Machine; 16] = [
     Machine {
         name: "trap",
         memory: 1024,
+        by_instructions: true,
         script: "trap.sh",
         tests: &[
             "trap.life",
@@ -228,13 +244,8 @@ pub(crate) const MACHINES: [Machine; 16] = [
         ],
         ..PLAIN
     },
-    Machine {
-        name: "sizes",
-        memory: 1024,
-        script: "sizes.sh",
-        tests: &["size.1g", "size.64g", "size.2t"],
-        ..PLAIN
-    },
+    sizes("sizes", "4", 1024),
+    trapped(sizes("trap-sizes", "4", 1024)),
     Machine {
         name: "many",
         smp: "64",
@@ -243,14 +254,8 @@ pub(crate) const MACHINES: [Machine; 16] = [
         tests: &["many.life", "many.v10", "many.lives", "many.counts-tracked", "many.counts-v10"],
         ..PLAIN
     },
-    Machine {
-        name: "many-sizes",
-        smp: "64",
-        memory: 1536,
-        script: "many-sizes.sh",
-        tests: &["many.1g", "many.64g", "many.2t"],
-        ..PLAIN
-    },
+    sizes("many-sizes", "64", 1536),
+    trapped(sizes("many-trap-sizes", "64", 1536)),
     Machine {
         name: "table",
         script: "table.sh",
