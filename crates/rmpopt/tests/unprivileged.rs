@@ -28,7 +28,9 @@ impl Stage {
         let open = std::fs::Permissions::from_mode(0o777);
         std::fs::set_permissions(dir.path(), open).unwrap();
         let program = dir.path().join("rmpopt");
-        std::fs::copy(env!("CARGO_BIN_EXE_rmpopt"), &program).unwrap();
+        // By another process: a test beside this one that forks meanwhile would hold the copy open for
+        // writing, and then it cannot be run.
+        tools::said(Command::new("cp").arg(env!("CARGO_BIN_EXE_rmpopt")).arg(&program));
         Some(Self { dir, as_root })
     }
 
