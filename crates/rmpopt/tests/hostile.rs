@@ -398,6 +398,9 @@ fn sizes_that_are_too_large() {
         "\"/proc/iomem\":{\"text\":\"00000000-fffffffffffff : System RAM\\n\"}",
         "\"/proc/iomem\":{\"text\":\"00000000-ffffffffffffffff : System RAM\\n\"}",
         "\"/dev/cpu/0/msr\":{\"at\":{\"18446744073709551615\":{\"Ok\":\"00\"}}}",
+        "\"/sys/devices/system/node\":{\"names\":[\"node0\"]},\
+         \"/sys/devices/system/node/node0\":{\"names\":[\"memory0\"]},\
+         \"/sys/devices/system/memory/block_size_bytes\":{\"text\":\"80000000000000\\n\"}",
     ] {
         fs::write(&file, whole(items)).unwrap();
         assert_eq!(from(), Some(0), "{items}");

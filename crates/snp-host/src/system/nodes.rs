@@ -54,8 +54,9 @@ pub(super) fn nodes(root: &Root) -> Got<BTreeMap<u32, Node>> {
 fn block_bytes(root: &Root) -> Got<Option<u64>> {
     let path = format!("{MEMORY}/block_size_bytes");
     let Some(text) = optional(root.text(&path))? else { return Ok(None) };
-    let size = hex(text.trim()).filter(|size| size.is_power_of_two() && *size >= 1 << 20);
-    let wrong = || Why::malformed(1, "a power of two of 1 MiB or more, hexadecimal", text.trim());
+    let fits = |size: &u64| size.is_power_of_two() && (1 << 20..=ADDRESS_LIMIT).contains(size);
+    let size = hex(text.trim()).filter(fits);
+    let wrong = || Why::malformed(1, "a power of two from 1 MiB to 2^52, hexadecimal", text.trim());
     size.map(Some).ok_or_else(|| ReadError::new(&path, wrong()))
 }
 
@@ -63,7 +64,7 @@ fn numbered(name: &str, prefix: &str) -> Option<u64> {
     decimal(name.strip_prefix(prefix)?)
 }
 
-/// Blocks as ranges; those beyond physical addresses are left out.
+/// Blocks as ranges; those beyond physical addresses are left out. `size` divides [`ADDRESS_LIMIT`].
 fn joined(blocks: &[u64], size: u64) -> Vec<Span> {
     let mut spans: Vec<Span> = Vec::new();
     for block in blocks {
@@ -118,5 +119,23 @@ mod tests {
         assert_eq!(spans[1].start, 32 * size);
         assert_eq!(total("Node 0 MemTotal:       65807128 kB\n"), Some(65807128));
         assert_eq!(total("x"), None);
+    }
+
+    #[test]
+    fn sizes_of_blocks() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::tree(dir.path()).unwrap();
+        assert_eq!(block_bytes(&root), Ok(None));
+        let file = dir.path().join(&format!("{MEMORY}/block_size_bytes")[1..]);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        for (text, size) in [("8000000\n", 128 << 20), ("10000000000000\n", ADDRESS_LIMIT)] {
+            std::fs::write(&file, text).unwrap();
+            assert_eq!(block_bytes(&root), Ok(Some(size)), "{text}");
+        }
+        for wrong in ["", "0\n", "80000\n", "8000001\n", "80000000000000\n", "x\n"] {
+            std::fs::write(&file, wrong).unwrap();
+            let error = block_bytes(&root).unwrap_err();
+            assert!(matches!(error.why, Why::Malformed { line: 1, .. }), "{wrong:?}: {error}");
+        }
     }
 }
