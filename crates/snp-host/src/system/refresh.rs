@@ -35,9 +35,9 @@ impl Renewed {
 /// Keeps what was read, and reads again what may have changed.
 ///
 /// Each time: our module's counters, how old its belief is, ASIDs and new processes. If the belief
-/// changed also its regions and the table; if guests came or went what libvirt says of them. Once a minute the log. If the module came or went, and
-/// every five minutes, all of it: that reads the MSRs of one CPU (of every CPU with `deep`) and with
-/// `deep` upstream's table.
+/// changed also its regions and the table; if guests came or went what libvirt says of them. Once a
+/// minute the log. If the module came or went, and every five minutes, all of it: that reads the MSRs
+/// of one CPU (of every CPU with `deep`) and with `deep` upstream's table.
 #[derive(Debug)]
 pub struct Refresher {
     log_at: Instant,
